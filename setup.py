@@ -1,0 +1,36 @@
+"""Build of the C++ core; everything else about the package stands in pyproject.toml."""
+
+from glob import glob
+
+from pybind11.setup_helpers import ParallelCompile, Pybind11Extension
+from setuptools import setup
+
+ParallelCompile("FASTGENOME_BUILD_JOBS", default=2).install()
+
+core = Pybind11Extension(
+    "fastgenome._core",
+    sorted(glob("csrc/bindings/*.cpp")),
+    include_dirs=["csrc/include"],
+    depends=sorted(glob("csrc/include/fastgenome/*.hpp") + glob("csrc/bindings/*.hpp")),
+    cxx_std=20,
+    # gcc 12 vectorises the core loops only from -O3 on. No -march=native: a wheel must run elsewhere.
+    extra_compile_args=["-O3", "-fvisibility=hidden", "-pthread"],
+    extra_link_args=["-pthread"],
+)
+
+setup(
+    packages=[
+        "fastgenome",
+        "fastgenome.kernels",
+        "fastgenome.models",
+        "fastgenome.scoring",
+        "fastgenome.training",
+    ],
+    # fastgenome/kernels is a link to kernels/; this line serves systems that have no links.
+    package_dir={"fastgenome.kernels": "kernels"},
+    package_data={
+        "fastgenome": ["py.typed", "_core.pyi"],
+        "fastgenome.models": ["tiny/*.json", "tiny/*.safetensors"],
+    },
+    ext_modules=[core],
+)
