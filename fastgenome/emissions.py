@@ -100,7 +100,7 @@ def _country_intensity(country: str) -> float:
     from codecarbon.external.geography import GeoMetadata
     from codecarbon.input import DataSource
 
-    source = DataSource()
+    source = DataSource()  # type: ignore[no-untyped-call]
     known = source.get_global_energy_mix_data()
     if country not in known:
         raise ArgumentError(

@@ -1,0 +1,80 @@
+// Work over many items, cut by weight into as many contiguous ranges as there are threads.
+//
+// Contract: threads start inside a call and are joined before it returns, also when the work throws. None is
+// alive between calls, so a process may fork at any time between them and the child can use every function.
+// Small work runs on the calling thread alone.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <exception>
+#include <span>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+namespace fastgenome {
+
+struct Range {
+    std::int64_t begin = 0;
+    std::int64_t end = 0;
+};
+
+// Below this weight per thread (characters, 0.3 ms of work at the least) a thread may cost more than it
+// saves, most of all on a busy machine, where its start has to wait.
+inline constexpr std::int64_t minimum_weight_per_thread = 1 << 19;
+
+// Cuts [0, weights.size()) into contiguous ranges of about equal weight, one per thread; empty ones are left
+// out. `threads` = 0 means as many as the machine has and the weight deserves.
+inline std::vector<Range> split_by_weight(std::span<const std::int64_t> weights, int threads) {
+    std::int64_t total = 0;
+    for (const std::int64_t weight : weights) total += weight;
+    std::int64_t parts = threads;
+    if (threads <= 0) {
+        const std::int64_t available = std::max(1U, std::thread::hardware_concurrency());
+        parts = std::clamp<std::int64_t>(total / minimum_weight_per_thread, 1, available);
+    }
+    const auto size = static_cast<std::int64_t>(weights.size());
+    std::vector<Range> ranges;
+    std::int64_t begin = 0;
+    std::int64_t done = 0;
+    for (std::int64_t part = 1; part <= parts && begin < size; ++part) {
+        // total * part could overflow: quotient and remainder apart.
+        const std::int64_t goal = total / parts * part + total % parts * part / parts;
+        std::int64_t end = begin;
+        while (end < size && (part == parts || done < goal)) done += weights[end++];
+        if (end > begin) ranges.push_back({begin, end});
+        begin = end;
+    }
+    return ranges;
+}
+
+// Calls work(range, index) once per range: the first on the calling thread, each other on one of its own.
+template <typename Work>
+void run_parallel(std::span<const Range> ranges, Work&& work) {
+    std::vector<std::exception_ptr> failures(ranges.size());
+    const auto guarded = [&](std::size_t index) noexcept {
+        try {
+            work(ranges[index], index);
+        } catch (...) {
+            failures[index] = std::current_exception();
+        }
+    };
+    {
+        std::vector<std::jthread> threads;
+        threads.reserve(ranges.size());
+        for (std::size_t index = 1; index < ranges.size(); ++index) {
+            try {
+                threads.emplace_back(guarded, index);
+            } catch (const std::system_error&) {
+                guarded(index);  // the system has no thread to give
+            }
+        }
+        if (!ranges.empty()) guarded(0);
+    }
+    for (const std::exception_ptr& failure : failures) {
+        if (failure) std::rethrow_exception(failure);
+    }
+}
+
+}  // namespace fastgenome

@@ -1,0 +1,74 @@
+"""DNA into embeddings, predictions and fine-tuned adapters, at the speed of the hardware."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from fastgenome._version import __version__
+
+if TYPE_CHECKING:
+    from fastgenome.embedder import Embedder as Embedder
+    from fastgenome.embedding import embed as embed
+    from fastgenome.emissions import track_emissions as track_emissions
+    from fastgenome.errors import FastgenomeError as FastgenomeError
+    from fastgenome.features import GCContent as GCContent
+    from fastgenome.features import KmerFrequency as KmerFrequency
+    from fastgenome.features import ZCurve as ZCurve
+    from fastgenome.models import load as load
+    from fastgenome.prediction import Predictor as Predictor
+    from fastgenome.tokenizers import Tokens as Tokens
+    from fastgenome.tokenizers import load_tokenizer as load_tokenizer
+    from fastgenome.training.finetune import finetune as finetune
+    from fastgenome.training.pretrain import PretrainConfig as PretrainConfig
+    from fastgenome.training.pretrain import pretrain as pretrain
+    from fastgenome.training.probe import Probe as Probe
+
+# Each public name and the module that defines it. Modules load on first use, so that importing
+# the package loads neither scikit-learn nor any other library that the caller may not need.
+_HOME = {
+    "Embedder": "fastgenome.embedder",
+    "FastgenomeError": "fastgenome.errors",
+    "GCContent": "fastgenome.features",
+    "KmerFrequency": "fastgenome.features",
+    "Predictor": "fastgenome.prediction",
+    "PretrainConfig": "fastgenome.training.pretrain",
+    "Probe": "fastgenome.training.probe",
+    "Tokens": "fastgenome.tokenizers",
+    "ZCurve": "fastgenome.features",
+    "embed": "fastgenome.embedding",
+    "finetune": "fastgenome.training.finetune",
+    "load": "fastgenome.models",
+    "load_tokenizer": "fastgenome.tokenizers",
+    "pretrain": "fastgenome.training.pretrain",
+    "track_emissions": "fastgenome.emissions",
+}
+
+__all__ = [
+    "Embedder",
+    "FastgenomeError",
+    "GCContent",
+    "KmerFrequency",
+    "Predictor",
+    "PretrainConfig",
+    "Probe",
+    "Tokens",
+    "ZCurve",
+    "__version__",
+    "embed",
+    "finetune",
+    "load",
+    "load_tokenizer",
+    "pretrain",
+    "track_emissions",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fastgenome' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

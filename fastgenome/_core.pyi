@@ -1,0 +1,78 @@
+"""Types of the C++ core. Batches come in as str or bytes; arrays go out packed."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+# --- tokenizers ---
+
+def clean(sequences: Iterable[str | bytes]) -> tuple[list[str], NDArray[np.int64]]: ...
+
+class _Encoder:
+    def encode(
+        self,
+        sequences: Iterable[str | bytes],
+        *,
+        prefix: Sequence[int],
+        suffix: Sequence[int],
+        clean: bool,
+        threads: int = 0,
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], int]: ...
+
+class SlidingKmers(_Encoder):
+    def __init__(self, k: int, stride: int, letters: str, ids: NDArray[np.int32], unknown: int) -> None: ...
+
+class BlockKmers(_Encoder):
+    def __init__(
+        self,
+        k: int,
+        letters: str,
+        ids: NDArray[np.int32],
+        unknown: int,
+        characters: NDArray[np.int32],
+        literals: Mapping[str, int],
+    ) -> None: ...
+
+class Characters(_Encoder):
+    def __init__(self, ids: NDArray[np.int32], literals: Mapping[str, int]) -> None: ...
+
+class Bpe(_Encoder):
+    def __init__(
+        self,
+        bytes: NDArray[np.int32],
+        merges: NDArray[np.int32],
+        unknown: int,
+        literals: Mapping[str, int],
+    ) -> None: ...
+    @property
+    def uses_table(self) -> bool: ...
+
+# --- features: each also returns the first sequence that is not DNA, or -1 ---
+
+def base_counts(sequences: Iterable[str | bytes]) -> tuple[NDArray[np.int64], int]: ...
+def kmer_rows(
+    sequences: Iterable[str | bytes],
+    *,
+    k: int,
+    columns: NDArray[np.int32],
+    width: int,
+    frequencies: bool,
+    threads: int = 0,
+) -> tuple[NDArray[np.float64], int]: ...
+def zcurve_parameters(
+    sequences: Iterable[str | bytes], *, orders: Sequence[int], phases: int, threads: int = 0
+) -> tuple[NDArray[np.float64], int]: ...
+def zcurve_curves(
+    sequences: Iterable[str | bytes], threads: int = 0
+) -> tuple[NDArray[np.int32], NDArray[np.int64], int]: ...
+
+# --- sequences ---
+
+class MalformedInput(ValueError): ...
+class TruncatedInput(MalformedInput): ...
+
+class SequenceParser:
+    def __init__(self, format: str) -> None: ...
+    def feed(self, data: bytes) -> list[tuple[str, str, str]]: ...
+    def finish(self) -> list[tuple[str, str, str]]: ...

@@ -1,0 +1,85 @@
+"""Embed sequences, or the records of a file into a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastgenome.errors import ArgumentError
+from fastgenome.scoring.sequence_table import TableReport, write_sequence_table
+
+if TYPE_CHECKING:
+    from fastgenome.models.model import Model
+
+
+@overload
+def embed(
+    source: str | Path | Sequence[str],
+    *,
+    model: str | Path | Model = ...,
+    out: None = ...,
+    pooling: str | None = ...,
+    layer: int | Sequence[int] | None = ...,
+    progress: bool = ...,
+) -> NDArray[np.float32]: ...
+@overload
+def embed(
+    source: str | Path | Sequence[str],
+    *,
+    model: str | Path | Model = ...,
+    out: str | Path,
+    window: int | None = ...,
+    stride: int | None = ...,
+    pooling: str | None = ...,
+    layer: int | Sequence[int] | None = ...,
+    progress: bool = ...,
+) -> TableReport: ...
+def embed(
+    source: str | Path | Sequence[str],
+    *,
+    model: str | Path | Model = "tiny",
+    out: str | Path | None = None,
+    window: int | None = None,
+    stride: int | None = None,
+    pooling: str | None = None,
+    layer: int | Sequence[int] | None = None,
+    progress: bool = False,
+) -> NDArray[np.float32] | TableReport:
+    """Embed sequences: to an array, or with ``out`` to a table in constant memory.
+
+    Args:
+        source: DNA, or a path (FASTA, FASTQ, CSV, TSV, Parquet, text; gzip; "-" is standard input).
+        model: name, directory or loaded model.
+        out: .parquet, .tsv, .csv or .npy file with the columns id, (start, end,) embedding.
+        window, stride: cut records into windows of this many bases; a shorter end is kept. Needed for
+            records beyond the model's limit; stride is window by default.
+        pooling, layer: see ``Model.embed``.
+        progress: show a bar.
+
+    Returns:
+        float32 (n, dim), or a TableReport where ``out`` is given: every record is accounted for.
+
+    Raises:
+        InputError: the source cannot be used. SequenceTooLongError: a record needs ``window``.
+    """
+    from fastgenome.models import load
+
+    loaded = load(model) if isinstance(model, (str, Path)) else model
+    if out is None:
+        if window is not None or stride is not None:
+            raise ArgumentError("window and stride need out=: an array has no place for positions")
+        return loaded.embed(source, pooling=pooling, layer=layer, progress=progress)
+    return write_sequence_table(
+        source,
+        out,
+        lambda sequences: {"embedding": loaded.embed(sequences, pooling=pooling, layer=layer)},
+        min_length=loaded.min_length,
+        window=window,
+        stride=stride,
+        metadata={"model": loaded.name, "sha256": loaded.sha256 or "", "dtype": str(loaded.dtype)},
+        progress=progress,
+    )

@@ -1,0 +1,66 @@
+"""What every model family's network takes and gives, and how the rows of a packed batch divide."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class HiddenStates(NamedTuple):
+    """Hidden states of a packed batch.
+
+    `states`: one (rows, dim) tensor per layer asked for; `offsets`: (n + 1,) int64 on the CPU, sequence i
+    owns the rows [offsets[i], offsets[i + 1]). A network that joins several ids into one row has fewer rows
+    than ids.
+    """
+
+    states: tuple[Tensor, ...]
+    offsets: Tensor
+
+
+class Encoder(Protocol):
+    """A network on packed ids: no padding, no attention mask.
+
+    `n_layers` does not count the embedding output, `stride` is the number of ids joined into one row.
+    """
+
+    dim: int
+    n_layers: int
+    stride: int
+
+    def __call__(self, ids: Tensor, offsets: Tensor, layers: Sequence[int] = (-1,)) -> HiddenStates:
+        """Hidden states of the given layers: 0 is the embedding output, `n_layers` or -1 the last."""
+        ...
+
+
+class Run(NamedTuple):
+    """Neighbouring sequences of one length: `sequences` times `length` rows from row `start` on."""
+
+    start: int
+    sequences: int
+    length: int
+
+
+class Packing(NamedTuple):
+    """Division of packed rows into sequences.
+
+    `runs` joins neighbours of equal length; `positions` is each row's 0-based place in its own sequence,
+    (rows,) int64 on the device of the ids.
+    """
+
+    runs: tuple[Run, ...]
+    positions: Tensor
+
+
+def packing_of(offsets: Tensor, device: torch.device) -> Packing:
+    """Describe the batch with these (n + 1,) CPU offsets."""
+    lengths = offsets.diff()
+    runs: list[Run] = []
+    for start, length in zip(offsets.tolist(), lengths.tolist(), strict=False):
+        if runs and runs[-1].length == length:
+            runs[-1] = runs[-1]._replace(sequences=runs[-1].sequences + 1)
+        elif length:
+            runs.append(Run(start, 1, length))
+    positions = torch.arange(int(offsets[-1])) - torch.repeat_interleave(offsets[:-1], lengths)
+    return Packing(tuple(runs), positions.to(device))

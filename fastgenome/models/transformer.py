@@ -1,0 +1,276 @@
+"""One transformer encoder for every attention-based family, on packed ids.
+
+A batch is `ids` (total,) and `offsets` (n + 1,): no padding and no attention mask. The residual stream, norms
+and softmax are float32; with bfloat16 weights only the matrix products are bfloat16.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args, get_origin
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fastgenome.errors import ArgumentError
+from fastgenome.models.attention import packed_attention, rotary_table, rotate
+from fastgenome.models.encoder import HiddenStates, Packing, packing_of
+from fastgenome.models.stem import BASES, BaseStem, EmbeddingStem
+
+Positions = Literal["learned", "rotary", "alibi", "none"]
+Activation = Literal["gelu", "gelu_tanh", "relu", "geglu", "swiglu"]
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Shape of a packed transformer.
+
+    `ffn_dim` is the width between the two feed-forward products (of one half for geglu and swiglu).
+    Learned positions need `max_positions`; the table has `position_offset` more rows. Rotary weights pair
+    neighbouring features (see `interleave_rotary`). A `stem_stride` above 1 asks for a `BaseStem` that joins
+    so many bases into one row, with k-mers of `stem_k` and a window of `stem_window` bases; ids are bases.
+    """
+
+    vocabulary_size: int
+    dim: int
+    layers: int
+    heads: int
+    ffn_dim: int
+    positions: Positions = "rotary"
+    max_positions: int | None = None
+    position_offset: int = 0
+    rotary_base: float = 10000.0
+    norm: Literal["pre", "post"] = "pre"
+    norm_type: Literal["layer", "rms"] = "layer"
+    norm_eps: float = 1e-5
+    norm_bias: bool = True
+    activation: Activation = "gelu"
+    causal: bool = False
+    qkv_bias: bool = True
+    output_bias: bool = True
+    up_bias: bool = True
+    down_bias: bool = True
+    embedding_norm: bool = False
+    final_norm: bool = False
+    token_types: int = 0
+    stem_stride: int = 1
+    stem_k: int = 6
+    stem_window: int = 24
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("vocabulary_size", "dim", "heads", "ffn_dim", "stem_stride"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.layers < 0 or self.token_types < 0 or self.position_offset < 0:
+            raise ArgumentError("layers, token_types and position_offset must not be negative")
+        if self.dim % self.heads:
+            raise ArgumentError(f"dim must be a multiple of heads, got dim={self.dim}, heads={self.heads}")
+        if self.positions == "rotary" and (self.dim // self.heads) % 2:
+            raise ArgumentError(f"rotary positions need an even dim / heads, got {self.dim // self.heads}")
+        if self.positions == "learned" and not self.max_positions:
+            raise ArgumentError("positions='learned' needs max_positions")
+        if self.stem_stride > 1:
+            self._check_stem()
+
+    def _check_stem(self) -> None:
+        if self.vocabulary_size != BASES + 1:
+            raise ArgumentError(
+                f"a stem of bases needs vocabulary_size={BASES + 1}, got {self.vocabulary_size}"
+            )
+        if not 1 <= self.stem_k <= 8:
+            raise ArgumentError(f"stem_k must lie in 1 … 8, got {self.stem_k}")
+        # The k-mers of a row are read off its window.
+        if self.stem_window - (self.stem_window - self.stem_stride) // 2 < self.stem_stride + self.stem_k - 1:
+            raise ArgumentError(
+                f"stem_window must reach stem_k - 1 = {self.stem_k - 1} bases beyond the row on both sides, "
+                f"got stem_window={self.stem_window} with stem_stride={self.stem_stride}"
+            )
+
+
+def check_fields(config: Any) -> None:
+    """Compare every value of a configuration, which may come from a file, with the type of its field."""
+    for field in fields(config):
+        value: Any = getattr(config, field.name)
+        kind: Any = field.type
+        if get_origin(kind) is Literal:
+            if value not in get_args(kind):
+                raise ArgumentError(f"{field.name} must be one of {get_args(kind)}, got {value!r}")
+            continue
+        accepted: Any = {float: (int, float), tuple[int, ...]: tuple}.get(kind, kind)
+        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+            name = getattr(kind, "__name__", kind)
+            raise ArgumentError(f"{field.name} must be of type {name}, got {value!r}")
+
+
+def _make_stem(config: TransformerConfig) -> nn.Module:
+    if config.stem_stride == 1:
+        return EmbeddingStem(config.vocabulary_size, config.dim)
+    return BaseStem(config.dim, stride=config.stem_stride, window=config.stem_window, k=config.stem_k)
+
+
+def make_norm(config: TransformerConfig) -> nn.Module:
+    """The norm that a configuration asks for, over (…, dim)."""
+    if config.norm_type == "rms":
+        return nn.RMSNorm(config.dim, eps=config.norm_eps)
+    return nn.LayerNorm(config.dim, eps=config.norm_eps, bias=config.norm_bias)
+
+
+def linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """Apply a linear layer in the type of its weights, so that a float32 stream may feed bfloat16 weights."""
+    output: Tensor = layer(x.to(layer.weight.dtype))
+    return output
+
+
+class TransformerLayer(nn.Module):
+    """Attention and feed-forward network, each with its residual connection and norm."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        dim, gated = config.dim, config.activation in ("geglu", "swiglu")
+        self.heads = config.heads
+        self.activation = config.activation
+        self.pre_norm = config.norm == "pre"
+        self.causal = config.causal
+        self.alibi = config.positions == "alibi"
+        self.attention_norm = make_norm(config)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=config.qkv_bias)
+        self.output = nn.Linear(dim, dim, bias=config.output_bias)
+        self.ffn_norm = make_norm(config)
+        self.up = nn.Linear(dim, (2 if gated else 1) * config.ffn_dim, bias=config.up_bias)
+        self.down = nn.Linear(config.ffn_dim, dim, bias=config.down_bias)
+
+    def forward(self, x: Tensor, packing: Packing, rotations: Tensor | None) -> Tensor:
+        """(rows, dim) -> (rows, dim); `rotations` (rows, head_dim / 2) where positions are rotary."""
+        if self.pre_norm:
+            x = x + self._attend(self.attention_norm(x), packing, rotations)
+            return x + self._feed_forward(self.ffn_norm(x))
+        x = self.attention_norm(x + self._attend(x, packing, rotations))
+        x = self.ffn_norm(x + self._feed_forward(x))
+        return x
+
+    def _attend(self, x: Tensor, packing: Packing, rotations: Tensor | None) -> Tensor:
+        qkv = linear(self.qkv, x).view(
+            len(x), 3, self.heads, x.shape[1] // self.heads
+        )  # (rows, 3, heads, head_dim)
+        query_key, value = qkv[:, :2], qkv[:, 2]
+        if rotations is not None:
+            query_key = rotate(query_key, rotations)
+        query, key = query_key.unbind(1)
+        mixed = packed_attention(query, key, value, packing, causal=self.causal, alibi=self.alibi)
+        return linear(self.output, mixed)
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        wide = linear(self.up, x)
+        match self.activation:
+            case "gelu":
+                wide = F.gelu(wide)
+            case "gelu_tanh":
+                wide = F.gelu(wide, approximate="tanh")
+            case "relu":
+                wide = F.relu(wide)
+            case "geglu":
+                gate, wide = wide.chunk(2, 1)
+                wide = F.gelu(gate) * wide
+            case "swiglu":
+                gate, wide = wide.chunk(2, 1)
+                wide = F.silu(gate) * wide
+        return linear(self.down, wide)
+
+
+class Transformer(nn.Module):
+    """A packed transformer: ids in, hidden states of chosen layers out. Trains through the same code."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dim = config.dim
+        self.n_layers = config.layers
+        self.stride = config.stem_stride
+        self.stem = _make_stem(config)
+        if config.positions == "learned":
+            rows = (config.max_positions or 0) + config.position_offset
+            self.position_embeddings = nn.Embedding(rows, config.dim)
+        if config.token_types:
+            self.token_type_embeddings = nn.Embedding(config.token_types, config.dim)
+        self.embedding_norm = make_norm(config) if config.embedding_norm else nn.Identity()
+        self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.layers))
+        self.final_norm = make_norm(config) if config.final_norm else nn.Identity()
+
+    def forward(
+        self,
+        ids: Tensor,
+        offsets: Tensor,
+        layers: Sequence[int] = (-1,),
+        token_types: Tensor | None = None,
+    ) -> HiddenStates:
+        """Hidden states of a packed batch, float32.
+
+        `ids` (total,) int32 or int64 on the model's device, `offsets` (n + 1,) int64 on the CPU,
+        `token_types` (rows,) or None for type 0. `layers`: 0 is the embedding output, `n_layers` or -1 the
+        last layer, after the final norm where there is one. Layers above the highest wanted are not run.
+        """
+        wanted = [self._layer_index(layer) for layer in layers]
+        x, offsets = self.stem(ids, offsets)
+        packing = packing_of(offsets, x.device)
+        x = self._embed(x, packing, token_types)
+        rotations = self._rotations(packing)
+        states = {0: x}
+        for index in range(1, max(wanted, default=0) + 1):
+            x = self.layers[index - 1](x, packing, rotations)
+            if index in wanted:
+                states[index] = self.final_norm(x) if index == self.n_layers else x
+        return HiddenStates(tuple(states[index] for index in wanted), offsets)
+
+    def _layer_index(self, layer: int) -> int:
+        if not -self.n_layers - 1 <= layer <= self.n_layers:
+            raise ArgumentError(
+                f"layer must lie in {-self.n_layers - 1} … {self.n_layers} "
+                f"(0 is the embedding output, -1 the last layer), got {layer}"
+            )
+        return layer % (self.n_layers + 1)
+
+    def _embed(self, x: Tensor, packing: Packing, token_types: Tensor | None) -> Tensor:
+        if self.config.positions == "learned":
+            longest = max((run.length for run in packing.runs), default=0)
+            if longest > (self.config.max_positions or 0):
+                raise ArgumentError(
+                    f"a sequence has {longest} tokens, the position table ends at {self.config.max_positions}"
+                )
+            x = x + self.position_embeddings(packing.positions + self.config.position_offset)
+        if self.config.token_types:
+            types = token_types if token_types is not None else torch.zeros_like(packing.positions)
+            x = x + self.token_type_embeddings(types)
+        embedded: Tensor = self.embedding_norm(x)
+        return embedded
+
+    def _rotations(self, packing: Packing) -> Tensor | None:
+        """(rows, head_dim / 2) complex64, or None where positions are not rotary."""
+        if self.config.positions != "rotary" or not packing.runs:
+            return None
+        longest = max(run.length for run in packing.runs)
+        head_dim = self.config.dim // self.config.heads
+        table = rotary_table(longest, head_dim, self.config.rotary_base, packing.positions.device)
+        return table[packing.positions]
+
+
+class MaskedLanguageHead(nn.Module):
+    """Hidden states to logits: linear, GELU, layer norm, linear."""
+
+    def __init__(self, dim: int, outputs: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.dense = nn.Linear(dim, dim)
+        self.norm = nn.LayerNorm(dim, eps=eps)
+        self.decoder = nn.Linear(dim, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(rows, dim) -> (rows, outputs), float32."""
+        x = self.norm(F.gelu(linear(self.dense, x)).float())
+        return linear(self.decoder, x).float()
+
+
+def cast_products(module: nn.Module, dtype: torch.dtype) -> None:
+    """Give the weights of all linear layers this type; embeddings and norms stay float32."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            part.to(dtype)

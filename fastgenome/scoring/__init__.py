@@ -1,0 +1,1 @@
+"""Scoring of sequences and genomes, and the files that results go to."""

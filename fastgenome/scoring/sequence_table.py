@@ -1,0 +1,126 @@
+"""One row per sequence, or per window of one: the streaming job behind embed, features and predict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastgenome.errors import ArgumentError
+from fastgenome.progress import progress_bar
+from fastgenome.regions import Window, windowed
+from fastgenome.scoring.writers import Column, open_writer
+from fastgenome.sequences import ReadReport, SequenceReader, SequenceRecord, read_sequences
+
+_BASES_AT_A_TIME = 1 << 22
+
+
+@dataclass(frozen=True)
+class TableReport:
+    """What became of the records of a source.
+
+    Attributes:
+        out: the table written.
+        rows: rows written: one a record, or one a window.
+        windows_too_short: windows (ends of records) with too few bases for a row.
+        bases: worked on, overlaps counted each time.
+        seconds: wall-clock time of reading, computing and writing.
+        reading: the account of the records.
+    """
+
+    out: str
+    rows: int
+    windows_too_short: int
+    bases: int
+    seconds: float
+    reading: ReadReport
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures, ready for JSON."""
+        return {**asdict(self), "reading": self.reading.to_dict()}
+
+    def summary(self) -> str:
+        """Two lines for people."""
+        short = f", {self.windows_too_short:,} windows too short" if self.windows_too_short else ""
+        return (
+            f"{self.reading.summary()}\n{self.rows:,} rows in {self.out}{short}: "
+            f"{self.bases / 1e6:.2f} Mbp in {self.seconds:.1f} s, {self.bases / self.seconds / 1e3:.0f} kbp/s"
+        )
+
+
+def write_sequence_table(
+    source: str | Path | Sequence[str],
+    out: str | Path,
+    compute: Callable[[list[str]], Mapping[str, Column]],
+    *,
+    min_length: int = 1,
+    window: int | None = None,
+    stride: int | None = None,
+    metadata: Mapping[str, str] | None = None,
+    progress: bool = False,
+) -> TableReport:
+    """Compute columns for every record of a source, or for windows of it, in constant memory.
+
+    Args:
+        source: see ``read_sequences``.
+        out: see ``open_writer``; nothing stands there unless the whole job succeeds.
+        compute: cleaned sequences (n) to columns of n values or vectors.
+        min_length: records below it are rejected, windows below it counted and left out.
+        window, stride: in bases; stride is window by default. The columns start and end then are
+            0-based, half-open.
+        metadata: kept in Parquet files.
+        progress: show a bar.
+
+    Raises:
+        ArgumentError: stride without window, or what ``open_writer`` does not accept.
+        InputError: the source cannot be used.
+    """
+    if stride is not None and window is None:
+        raise ArgumentError("stride needs window")
+    reader = read_sequences(source, min_length=min_length, on_duplicate="ignore")
+    started = time.perf_counter()
+    rows = bases = too_short = 0
+    with (
+        open_writer(out, metadata=metadata) as writer,
+        progress_bar("working", reader.bytes_total, shown=progress) as advance,
+    ):
+        done = 0
+        for pieces in _pieces(reader, window, stride):
+            kept = [piece for piece in pieces if len(piece.sequence) >= min_length]
+            too_short += len(pieces) - len(kept)
+            if kept:
+                sequences = [piece.sequence for piece in kept]
+                writer.write({**_places(kept), **compute(sequences)})
+                rows += len(kept)
+                bases += sum(map(len, sequences))
+            rate = bases / (time.perf_counter() - started) / 1e3
+            advance(reader.bytes_read - done, f"{rows:,} rows, {bases / 1e6:.1f} Mbp, {rate:.0f} kbp/s")
+            done = reader.bytes_read
+    return TableReport(str(out), rows, too_short, bases, time.perf_counter() - started, reader.report)
+
+
+def _pieces(
+    reader: SequenceReader, window: int | None, stride: int | None
+) -> Iterator[list[SequenceRecord] | list[Window]]:
+    """What is worked on at a time: records, or windows of them."""
+    if window is None:
+        yield from reader.batches(_BASES_AT_A_TIME)
+        return
+    windows = windowed(reader, window, window if stride is None else stride)
+    while chunk := list(islice(windows, max(1, _BASES_AT_A_TIME // window))):
+        yield chunk
+
+
+def _places(pieces: Sequence[SequenceRecord | Window]) -> dict[str, Column]:
+    """The columns that say which sequence a row belongs to."""
+    ids = [piece.id for piece in pieces]
+    spans = [(piece.start, piece.end) for piece in pieces if isinstance(piece, Window)]
+    if not spans:
+        return {"id": ids}
+    starts, ends = np.array(spans, dtype=np.int64).T
+    return {"id": ids, "start": starts, "end": ends}

@@ -1,0 +1,369 @@
+"""DNA from files, standard input and lists: cleaned records, and an account of every record read."""
+
+import os
+import re
+import stat
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from fastgenome import _core
+from fastgenome.errors import ArgumentError, InputError, TruncatedInputError
+from fastgenome.formats import Format, check_format, detect_format
+from fastgenome.records import RawRecord, ReadReport, Rejection, SequenceRecord
+from fastgenome.streams import ByteStream, PathLike, ReadableBytes
+from fastgenome.tables import Columns, read_delimited, read_parquet
+
+__all__ = [
+    "Acceptance",
+    "ReadReport",
+    "Rejection",
+    "SequenceReader",
+    "SequenceRecord",
+    "clean_sequences",
+    "read_sequences",
+]
+
+Source: TypeAlias = PathLike | ReadableBytes | Iterable[str]
+
+_MISSING_LABELS = frozenset({"", "na", "nan"})
+_NOT_NUCLEOTIDE = re.compile(r"[^ACGTUNRYSWKMBDHV.\s-]", re.IGNORECASE)
+# Records that are cleaned together; many short ones must not add up to much memory.
+_BATCH_BASES = 1 << 22
+_BATCH_RECORDS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What makes a record usable.
+
+    Args:
+        min_length: bases that a cleaned record must have.
+        on_duplicate: "keep" hands a repeated id out and counts it, "reject" rejects it; both remember every
+            id. "ignore" does not look, so that memory stays constant over any number of records.
+        on_all_n: "keep" or "reject" records without any A, C, G or T.
+    """
+
+    min_length: int = 1
+    on_duplicate: Literal["keep", "reject", "ignore"] = "keep"
+    on_all_n: Literal["keep", "reject"] = "keep"
+
+    def __post_init__(self) -> None:
+        if self.min_length < 1:
+            raise ArgumentError(f"min_length is {self.min_length}; it must be at least 1 base")
+        if self.on_duplicate not in ("keep", "reject", "ignore"):
+            raise ArgumentError(f"on_duplicate is {self.on_duplicate!r}; use 'keep', 'reject' or 'ignore'")
+        if self.on_all_n not in ("keep", "reject"):
+            raise ArgumentError(f"on_all_n is {self.on_all_n!r}; use 'keep' or 'reject'")
+
+
+def read_sequences(
+    source: Source,
+    *,
+    format: Format | None = None,
+    sequence_column: str | int = "sequence",
+    id_column: str | int | None = None,
+    label_columns: Sequence[str | int] = (),
+    header: bool = True,
+    min_length: int = 1,
+    on_duplicate: Literal["keep", "reject", "ignore"] = "keep",
+    on_all_n: Literal["keep", "reject"] = "keep",
+) -> "SequenceReader":
+    """Read DNA from a file, standard input or a list, and account for every record.
+
+    Args:
+        source: a path, "-" for standard input, an open binary file, or strings; gzip is known by its bytes.
+        format: "fasta", "fastq" (four lines a record), "csv", "tsv", "parquet" or "text" (a sequence a line);
+            None goes by the file's ending, then by its first bytes.
+        sequence_column, id_column, label_columns, header: where a table holds what, see `Columns`.
+        min_length, on_duplicate, on_all_n: which records are used, see `Acceptance`.
+
+    Returns:
+        A reader to iterate over.
+
+    Raises:
+        InputError: the source cannot be opened or its format is not known (here); it holds no usable record
+            or mostly other text than DNA, or is damaged (while iterating).
+        ArgumentError: an argument is out of its range.
+    """
+    columns = Columns(sequence_column, id_column, tuple(label_columns), header)
+    return SequenceReader(source, format, columns, Acceptance(min_length, on_duplicate, on_all_n))
+
+
+def clean_sequences(sequences: Sequence[str]) -> list[str]:
+    """Clean sequences that must all be usable, because results are returned by position.
+
+    Args:
+        sequences: strings of DNA or RNA.
+
+    Returns:
+        As many strings, of upper-case A, C, G, T, N only; none is empty.
+
+    Raises:
+        InputError: sequences are empty or not DNA; the message names the first of them by index.
+        ArgumentError: `sequences` is one string.
+    """
+    if isinstance(sequences, str):
+        raise ArgumentError("sequences is one str; give a list: [sequence]")
+    raw = [record.sequence for record in _from_strings(sequences)]
+    cleaned, counts = _core.clean(raw)
+    bad = [
+        f"{index} ({_why_not_dna(raw[index]) if counts[index, 4] else 'empty'})"
+        for index in range(len(raw))
+        if counts[index, 4] or not cleaned[index]
+    ]
+    if bad:
+        first = ", ".join(bad[:5]) + (", …" if len(bad) > 5 else "")
+        raise InputError(f"{len(bad)} of {len(raw)} sequences cannot be used, at the indexes {first}")
+    return cleaned
+
+
+class SequenceReader:
+    """The usable records of a source, in its order; made by `read_sequences`.
+
+    A file or list can be read again, and each reading has a new report; standard input, an open file, a pipe
+    and an iterator can be read once. Memory is that of one batch and, unless duplicates are ignored, of the
+    ids.
+
+    Attributes:
+        name: what messages call the source.
+        report: the account of the latest reading, also of one that ended with an error.
+    """
+
+    def __init__(
+        self, source: Source, format: Format | None, columns: Columns, acceptance: Acceptance
+    ) -> None:
+        check_format(format)
+        self.name = "the list of sequences"
+        self.report = ReadReport()
+        self._source = source
+        self._format = format
+        self._columns = columns
+        self._acceptance = acceptance
+        self._stream: ByteStream | None = None
+        self._begun = False
+        self._once = isinstance(source, (ReadableBytes, Iterator))
+        if isinstance(source, (str, os.PathLike)):
+            # A pipe gives its bytes only once, so that looking early would lose them.
+            self._once = source == "-" or _is_pipe(source)
+            if not self._once:
+                self._open_stream().close()
+
+    @property
+    def bytes_read(self) -> int:
+        """Stored bytes read so far, for a progress bar."""
+        return 0 if self._stream is None else self._stream.bytes_read
+
+    @property
+    def bytes_total(self) -> int | None:
+        """Stored bytes of the source, where they are known."""
+        return None if self._stream is None else self._stream.bytes_total
+
+    def __iter__(self) -> Iterator[SequenceRecord]:
+        for batch in self.batches():
+            yield from batch
+
+    def batches(self, bases: int = _BATCH_BASES) -> Iterator[list[SequenceRecord]]:
+        """Read the records in lists.
+
+        Args:
+            bases: a list ends with the record that brings it to this many bases (before cleaning) or is the
+                65,536th; so memory is bounded by this and the longest record.
+
+        Yields:
+            Lists of at least one record; all of them together are the records of the source in its order.
+        """
+        if bases < 1:
+            raise ArgumentError(f"bases is {bases}; it must be at least 1")
+        return self._read(bases)
+
+    def _read(self, bases: int) -> Iterator[list[SequenceRecord]]:
+        if self._once and self._begun:
+            raise InputError(f"{self.name} can be read only once; call read_sequences again, or use a file")
+        self._begun = True
+        self.report = ReadReport()
+        admission = _Admission(self._acceptance, self.report)
+        with closing(self._raw_records()) as records:
+            for batch in _grouped(records, bases):
+                if admitted := admission.admit(batch):
+                    yield admitted
+        self.report.complete = True
+        _check_usable(self.report, self.name)
+
+    def _raw_records(self) -> Generator[RawRecord, None, None]:
+        """Yield what the source holds; closing the generator closes the file."""
+        if not isinstance(self._source, (str, os.PathLike, ReadableBytes)):
+            _refuse_labels(self._columns, self.name)
+            yield from _from_strings(self._source)
+            return
+        with self._open_stream() as stream:
+            yield from _from_stream(stream, self._format_of(stream), self._columns)
+
+    def _open_stream(self) -> ByteStream:
+        """Open the source and check what its first bytes tell."""
+        assert isinstance(self._source, (str, os.PathLike, ReadableBytes))
+        self._stream = stream = ByteStream(self._source)
+        self.name = stream.name
+        try:
+            if self._format_of(stream) not in ("csv", "tsv", "parquet"):
+                _refuse_labels(self._columns, stream.name)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    def _format_of(self, stream: ByteStream) -> Format:
+        return self._format or detect_format(stream, self._columns.sequence)
+
+
+class _Admission:
+    """Cleans raw records and decides which are used; every one is counted in the report."""
+
+    def __init__(self, acceptance: Acceptance, report: ReadReport) -> None:
+        self._acceptance = acceptance
+        self._report = report
+        self._ids: set[str] = set()
+
+    def admit(self, batch: list[RawRecord]) -> list[SequenceRecord]:
+        """Return the usable records of a batch."""
+        report = self._report
+        cleaned, counts = _core.clean([record.sequence for record in batch])
+        invalid: list[int] = counts[:, 4].tolist()
+        used: list[int] = []
+        admitted: list[SequenceRecord] = []
+        for index, raw in enumerate(batch):
+            report.n_in += 1
+            record = SequenceRecord(raw.id or str(report.n_in), cleaned[index], raw.labels)
+            refusal = self._refuse(raw, record, invalid[index] > 0)
+            if refusal is None:
+                used.append(index)
+                admitted.append(record)
+            else:
+                report.reject(Rejection(report.n_in, record.id, *refusal))
+        lowercase, rna, iupac, gaps, _ = counts[used].sum(axis=0).tolist()
+        report.lowercase_bases += lowercase
+        report.rna_bases += rna
+        report.iupac_bases += iupac
+        report.gap_bases += gaps
+        report.n_out += len(admitted)
+        report.bases_out += sum(len(record.sequence) for record in admitted)
+        return admitted
+
+    def _refuse(self, raw: RawRecord, record: SequenceRecord, invalid: bool) -> tuple[str, str] | None:
+        """Return (reason, detail) for a record that cannot be used."""
+        rules = self._acceptance
+        length = len(record.sequence)
+        if raw.defect:
+            return "malformed", raw.defect
+        if invalid:
+            return "not_dna", _why_not_dna(raw.sequence)
+        if length == 0:
+            return "empty", "no bases" + (" besides gaps" if raw.sequence else "")
+        if length < rules.min_length:
+            return "too_short", f"{length} bases, fewer than {rules.min_length}"
+        if rules.on_all_n == "reject" and record.sequence.count("N") == length:
+            return "all_n", f"{length} bases, all of them N"
+        if any(label.casefold() in _MISSING_LABELS for label in raw.labels):
+            return "missing_label", f"labels {raw.labels}"
+        return self._refuse_duplicate(raw.id)
+
+    def _refuse_duplicate(self, identifier: str) -> tuple[str, str] | None:
+        """Remember the id of a usable record; ids that we number ourselves are never repeated."""
+        if self._acceptance.on_duplicate == "ignore" or not identifier:
+            return None
+        if identifier not in self._ids:
+            self._ids.add(identifier)
+        elif self._acceptance.on_duplicate == "reject":
+            return "duplicate_id", f"an earlier record has the id {identifier!r}"
+        else:
+            self._report.duplicate_ids += 1
+        return None
+
+
+def _from_strings(sequences: Iterable[str]) -> Iterator[RawRecord]:
+    """Yield strings as records named by their index from 0."""
+    for index, sequence in enumerate(sequences):
+        if not isinstance(sequence, str):
+            raise InputError(
+                f"sequence {index} is {type(sequence).__name__} ({sequence!r:.40}), expected str"
+            )
+        yield RawRecord(str(index), str(sequence))
+
+
+def _from_stream(stream: ByteStream, format: Format, columns: Columns) -> Iterator[RawRecord]:
+    """Yield the records of a stream."""
+    if format in ("fasta", "fastq"):
+        return _read_fasta(stream, format)
+    if format == "parquet":
+        return read_parquet(stream, columns)
+    if format == "text":
+        return (RawRecord("", line.rstrip("\r\n")) for line in stream.text())
+    return read_delimited(stream, "\t" if format == "tsv" else ",", columns)
+
+
+def _read_fasta(stream: ByteStream, format: str) -> Iterator[RawRecord]:
+    """Yield the records of FASTA or FASTQ."""
+    parser = _core.SequenceParser(format)
+    try:
+        for chunk in stream:
+            for identifier, sequence, defect in parser.feed(chunk):
+                yield RawRecord(identifier, sequence, (), defect)
+        for identifier, sequence, defect in parser.finish():
+            yield RawRecord(identifier, sequence, (), defect)
+    except _core.TruncatedInput as error:
+        raise TruncatedInputError(f"{stream.name}: {error}") from error
+    except _core.MalformedInput as error:
+        raise InputError(f"{stream.name}: {error}") from error
+
+
+def _grouped(records: Iterable[RawRecord], bases: int) -> Iterator[list[RawRecord]]:
+    """Collect records into lists of about `bases` bases."""
+    batch: list[RawRecord] = []
+    size = 0
+    for record in records:
+        batch.append(record)
+        size += len(record.sequence)
+        if size >= bases or len(batch) == _BATCH_RECORDS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _why_not_dna(sequence: str) -> str:
+    """Say what makes a sequence something else than DNA or RNA."""
+    found = _NOT_NUCLEOTIDE.search(sequence)
+    return f"{found.group()!r} at position {found.start() + 1}" if found else "both T and U"
+
+
+def _is_pipe(path: PathLike) -> bool:
+    """Tell whether a path names a pipe, such as the shell's <(command)."""
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _refuse_labels(columns: Columns, name: str) -> None:
+    """Refuse label columns where there are no columns."""
+    if columns.labels:
+        raise ArgumentError(
+            f"label_columns={columns.labels} needs a table (CSV, TSV, Parquet); {name} is none"
+        )
+
+
+def _check_usable(report: ReadReport, name: str) -> None:
+    """Refuse a source that held nothing, or mostly something else than DNA."""
+    if report.n_in == 0:
+        raise InputError(f"{name} holds no records")
+    not_dna = report.reasons.get("not_dna", 0)
+    if 2 * not_dna > report.n_in:
+        first = next((rejection for rejection in report.rejections if rejection.reason == "not_dna"), None)
+        example = f" (record {first.number}, {first.id!r}: {first.detail})" if first else ""
+        raise InputError(
+            f"{not_dna} of the {report.n_in} records of {name} are not DNA{example}: "
+            "this looks like protein or other text; give nucleotide sequences"
+        )
+    if report.n_out == 0:
+        raise InputError(f"no record of {name} can be used: {report.summary()}")

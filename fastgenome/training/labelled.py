@@ -1,0 +1,54 @@
+"""Labelled sequences: read from a file or given as two lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastgenome.errors import InputError
+from fastgenome.sequences import ReadReport, clean_sequences, read_sequences
+
+Labelled = str | Path | tuple[Sequence[str], Sequence[Any] | NDArray[Any]]
+
+
+class LabelledSequences(NamedTuple):
+    """Cleaned sequences, labels (n, columns) as objects, and the account of reading (None for lists)."""
+
+    sequences: list[str]
+    labels: NDArray[Any]
+    report: ReadReport | None
+
+
+def read_labelled(
+    data: Labelled, *, label_columns: Sequence[str] = ("label",), min_length: int = 1
+) -> LabelledSequences:
+    """Read labelled sequences; every record that is left out is counted with its reason.
+
+    Args:
+        data: a CSV, TSV or Parquet file with a column ``sequence``, or (sequences, labels).
+        label_columns: columns of the target; several are a multi-label target.
+        min_length: shorter sequences of a file are rejected; in lists they are an error.
+
+    Raises:
+        InputError: a column is missing, lengths differ, or nothing is left.
+    """
+    if not isinstance(data, tuple):
+        reader = read_sequences(data, label_columns=tuple(label_columns), min_length=min_length)
+        records = list(reader)
+        labels = np.array([record.labels for record in records], dtype=object)
+        return LabelledSequences([record.sequence for record in records], labels, reader.report)
+    sequences, values = data
+    labels = np.asarray(values, dtype=object)
+    labels = labels.reshape(-1, 1) if labels.ndim == 1 else labels
+    if len(sequences) != len(labels):
+        raise InputError(f"{len(sequences)} sequences, but {len(labels)} labels")
+    if not len(sequences):
+        raise InputError("no sequence to train on")
+    cleaned = clean_sequences(sequences)
+    if short := [i for i, sequence in enumerate(cleaned) if len(sequence) < min_length]:
+        raise InputError(f"sequences {short[:5]} have fewer than {min_length} bases")
+    return LabelledSequences(cleaned, labels, None)

@@ -1,0 +1,191 @@
+"""The walls of docs/architecture.md: which module may import which, and what importing the package loads."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastgenome
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "fastgenome"
+
+# Every module belongs to the first room that its name starts with; a room may import its own and lower ones.
+ROOMS = [
+    ("errors", 0),
+    ("_version", 0),
+    ("emissions", 0),
+    ("progress", 0),
+    ("atomic", 0),
+    ("cleaning", 0),
+    ("_core", 0),
+    ("kernels", 0),
+    ("ops", 2),
+    ("pooling", 2),
+    ("batching", 2),
+    ("tokenizers", 1),
+    ("vocabularies", 1),
+    ("features", 1),
+    ("sequences", 1),
+    ("records", 1),
+    ("streams", 1),
+    ("tables", 1),
+    ("formats", 1),
+    ("regions", 1),
+    ("variants", 1),
+    ("models", 3),
+    ("adapters", 3),
+    ("training", 4),
+    ("prediction", 4),
+    ("scoring", 4),
+    ("embedder", 4),
+    ("embedding", 4),
+    ("serving", 5),
+    ("studies", 5),
+    ("cli", 5),
+]
+CORE_USERS = {"tokenizers", "features", "sequences"}
+
+
+def modules() -> list[tuple[str, Path]]:
+    """Dotted name below fastgenome and path of every Python file of the package."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")) + sorted((ROOT / "kernels").glob("*.py")):
+        top = PACKAGE if path.is_relative_to(PACKAGE) else ROOT
+        name = ".".join(path.relative_to(top).with_suffix("").parts)
+        found.append((name.removesuffix(".__init__"), path))
+    return [(name, path) for name, path in found if name != "__init__"]
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names that a file imports, anywhere in it; `from a import b` gives a.b."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} uses a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def room(name: str) -> tuple[str, int]:
+    for prefix, level in ROOMS:
+        if name == prefix or name.startswith(prefix + "."):
+            return prefix, level
+    raise AssertionError(f"module {name} stands in no room; add it to ROOMS and to docs/architecture.md")
+
+
+def inner_imports(path: Path) -> list[str]:
+    return [name.removeprefix("fastgenome.") for name in imports(path) if name.startswith("fastgenome.")]
+
+
+@pytest.mark.parametrize(
+    ("name", "path"), modules(), ids=lambda value: str(value) if "/" not in str(value) else ""
+)
+def test_imports_go_one_way(name: str, path: Path) -> None:
+    own = room(name)[1]
+    for other in inner_imports(path):
+        if other != "__version__":
+            assert room(other)[1] <= own, f"{name} must not import {other}"
+
+
+def test_wrong_direction_is_found(tmp_path: Path) -> None:
+    wrong = tmp_path / "ops.py"
+    wrong.write_text("def f():\n    from fastgenome.training.finetune import finetune\n")
+    assert any(room(other)[1] > room("ops")[1] for other in inner_imports(wrong))
+
+
+def test_only_ops_imports_kernels() -> None:
+    users = {
+        name
+        for name, path in modules()
+        if not name.startswith("kernels") and any(i.startswith("kernels") for i in inner_imports(path))
+    }
+    assert users == {"ops"}
+
+
+def test_only_the_typed_faces_import_the_core() -> None:
+    users = {name for name, path in modules() if any(i.split(".")[0] == "_core" for i in inner_imports(path))}
+    assert users
+    assert users <= CORE_USERS
+
+
+def test_headers_know_no_python() -> None:
+    headers = list((ROOT / "csrc" / "include").rglob("*.hpp"))
+    assert headers
+    for header in headers:
+        text = header.read_text()
+        assert "Python.h" not in text, header
+        assert "pybind11" not in text, header
+
+
+def test_all_names_exist_and_are_sorted() -> None:
+    assert fastgenome.__all__ == sorted(fastgenome.__all__)
+    for name in fastgenome.__all__:
+        assert getattr(fastgenome, name) is not None
+    assert set(fastgenome._HOME) | {"__version__"} == set(fastgenome.__all__)
+
+
+def test_all_is_the_public_interface() -> None:
+    assert fastgenome.__all__ == [
+        "Embedder",
+        "FastgenomeError",
+        "GCContent",
+        "KmerFrequency",
+        "Predictor",
+        "PretrainConfig",
+        "Probe",
+        "Tokens",
+        "ZCurve",
+        "__version__",
+        "embed",
+        "finetune",
+        "load",
+        "load_tokenizer",
+        "pretrain",
+        "track_emissions",
+    ]
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = fastgenome.nothing
+
+
+def test_modules_import_alone() -> None:
+    for name, _ in modules():
+        if name.startswith("kernels.") and name != "kernels.reference":
+            continue
+        importlib.import_module(f"fastgenome.{name}")
+
+
+def test_import_loads_no_heavy_library() -> None:
+    code = (
+        "import sys, fastgenome; "
+        "heavy = {'transformers', 'triton', 'sklearn', 'pyarrow', 'codecarbon', 'typer', 'torch._inductor'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_import_and_load_take_little_time() -> None:
+    code = (
+        "import numpy, torch, time; start = time.perf_counter(); import fastgenome; "
+        "fastgenome.load; print(time.perf_counter() - start)"
+    )
+    times = [
+        float(
+            subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+            ).stdout
+        )
+        for _ in range(3)
+    ]
+    assert min(times) < 0.3

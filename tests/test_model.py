@@ -1,0 +1,334 @@
+"""Model: from sequences to embeddings, alone or in any company, and loading by name or directory."""
+
+import gzip
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from fastgenome import models
+from fastgenome.errors import (
+    ArgumentError,
+    CheckpointError,
+    InputError,
+    ModelError,
+    SequenceTooLongError,
+)
+from fastgenome.models.device import choose_device, choose_dtype, native_bfloat16
+from fastgenome.models.model import Model
+from fastgenome.models.tiny import TinyConfig, create
+from fastgenome.models.transformer import Transformer, TransformerConfig
+from fastgenome.tokenizers import KmerTokenizer
+
+SHAPE = TransformerConfig(
+    5, 32, 2, 4, 48, activation="geglu", final_norm=True, stem_stride=4, stem_k=3, stem_window=10
+)
+CONFIG = TinyConfig(SHAPE, max_length=400, default_layers=(0, -1))
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    torch.manual_seed(0)
+    return create(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def bert() -> Model:
+    """A model whose tokenizer puts one special token before and one after each sequence."""
+    torch.manual_seed(1)
+    config = TransformerConfig(69, 32, 1, 4, 48, activation="relu")
+    return Model(
+        name="bert", encoder=Transformer(config), tokenizer=KmerTokenizer(3), licence="none", config={}
+    )
+
+
+def random_sequences(count: int, seed: int = 0, shortest: int = 3, longest: int = 300) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return ["".join(rng.choice(list("ACGT"), n)) for n in rng.integers(shortest, longest + 1, count)]
+
+
+def rows_of(model: Model, sequence: str, layer: int) -> NDArray[np.float32]:
+    with torch.no_grad():
+        states = model.hidden_states(model.tokenizer([sequence]), layers=layer)
+    assert isinstance(states, torch.Tensor)
+    return states.numpy()
+
+
+def test_embed_joins_poolings_within_layers_in_the_callers_order(model: Model) -> None:
+    sequences = random_sequences(30)
+    found = model.embed(sequences, batch_tokens=50)
+    assert found.dtype == np.float32
+    assert found.shape == (30, model.embedding_dim) == (30, 2 * 2 * 32)
+    for sequence, row in zip(sequences, found, strict=True):
+        parts = [f(rows_of(model, sequence, layer), axis=0) for layer in (0, -1) for f in (np.mean, np.max)]
+        np.testing.assert_allclose(row, np.concatenate(parts), rtol=0, atol=1e-5)
+
+
+def test_embed_pools_without_special_tokens_unless_asked(bert: Model) -> None:
+    sequence = "ACGTTGCA"
+    rows = rows_of(bert, sequence, -1)
+    assert len(rows) == 6 + 2
+    expected = {
+        ("mean", False): rows[1:-1].mean(0),
+        ("mean", True): rows.mean(0),
+        ("max", False): rows[1:-1].max(0),
+        ("last", False): rows[-2],
+        ("last", True): rows[-1],
+        ("cls", False): rows[0],
+    }
+    for (pooling, special), row in expected.items():
+        found = bert.embed([sequence, "TTT"], pooling=pooling, special_tokens=special)[0]
+        np.testing.assert_allclose(found, row, rtol=0, atol=1e-5, err_msg=f"{pooling} {special}")
+
+
+def test_embed_ignores_company_and_order_on_real_sequences(data_dir: Path) -> None:
+    sequences = []
+    for task in ("prom_core_all", "prom_300_tata", "reconstructed", "H3"):
+        split = next((data_dir / "gue" / task).glob("*.csv.gz"))
+        with gzip.open(split, "rt") as file:
+            sequences += [line.split(",")[0] for line, _ in zip(list(file)[1:], range(8), strict=False)]
+    sequences += [sequence[: 5 * n + 3] for n, sequence in enumerate(sequences)]
+    assert len({len(sequence) for sequence in sequences}) > 30
+    torch.manual_seed(0)
+    model = create(replace(CONFIG, max_length=1000))
+    alone = np.vstack([model.embed([sequence]) for sequence in sequences])
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        chosen = rng.permutation(len(sequences))[: rng.integers(1, len(sequences) + 1)]
+        budget = int(rng.integers(1, 4000))
+        found = model.embed([sequences[i] for i in chosen], batch_tokens=budget)
+        np.testing.assert_allclose(found, alone[chosen], rtol=0, atol=1e-5)
+
+
+def test_embed_is_the_same_for_lower_case_and_rna(model: Model) -> None:
+    found = model.embed(["ACGTTGCA", "acgttgca", "ACGUUGCA"])
+    assert (found == found[0]).all()
+
+
+def test_embed_accepts_nothing(model: Model) -> None:
+    assert model.embed([]).shape == (0, model.embedding_dim)
+
+
+def test_embed_reads_files_and_refuses_unusable_records(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "two.fa"
+    path.write_text(">a\nACGTAC\nGT\n>b\nTTTTTT\n")
+    np.testing.assert_array_equal(model.embed(path), model.embed(["ACGTACGT", "TTTTTT"]))
+    np.testing.assert_array_equal(model.embed(str(path)), model.embed(path))
+    path.write_text(">a\nACGTAC\n>b\nMKVLAE\n>c\nAC\n")
+    with pytest.raises(InputError, match=r"two\.fa has unusable records"):
+        model.embed(path)
+
+
+@pytest.mark.parametrize("sequence", ["", "A", "AC"], ids=["empty", "1", "k-1"])
+def test_embed_names_sequences_without_a_token(model: Model, bert: Model, sequence: str) -> None:
+    for one in (model, bert) if not sequence else (bert,):
+        with pytest.raises(InputError, match=rf"sequences\[2\] has {len(sequence)} bases and gives no token"):
+            one.embed(["ACGT", "ACG", sequence])
+
+
+def test_embed_and_hidden_states_refuse_sequences_beyond_the_limit(model: Model) -> None:
+    longest = "A" * CONFIG.max_length
+    assert model.embed([longest]).shape == (1, model.embedding_dim)
+    with pytest.raises(SequenceTooLongError, match=r"sequences\[1\] has 401 tokens.*400.*window=.*--window"):
+        model.embed(["ACGT", longest + "A"])
+    for use in (model.hidden_states, model.logits):
+        with pytest.raises(SequenceTooLongError):
+            use(model.tokenizer([longest + "A"]))
+
+
+def test_embed_restores_the_mode_of_every_part() -> None:
+    model = create(CONFIG)
+    model.network.train()
+    model.encoder.final_norm.eval()  # type: ignore[attr-defined]
+    modes = [part.training for part in model.network.modules()]
+    assert len(set(modes)) == 2
+    model.embed(["ACGTACGT"])
+    with pytest.raises(ArgumentError):
+        model.embed(["ACGTACGT"], pooling="cls")
+    assert [part.training for part in model.network.modules()] == modes
+
+
+def test_embed_shows_progress_on_standard_error_only_when_asked(
+    model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quiet = model.embed(random_sequences(5))
+    assert capsys.readouterr() == ("", "")
+    np.testing.assert_array_equal(model.embed(random_sequences(5), progress=True), quiet)
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "100%" in output.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"layer": 3}, r"layer must be one or more of -3 … 2 of model 'tiny'.*got 3"),
+        ({"layer": []}, "layer must be one or more"),
+        ({"pooling": "median"}, "pooling must be one or more"),
+        ({"pooling": "cls"}, "needs a first special token"),
+        ({"batch_tokens": 0}, "at least 1, got 0"),
+    ],
+    ids=str,
+)
+def test_embed_refuses_unknown_arguments(model: Model, arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        model.embed(["ACGTACGT"], **arguments)  # type: ignore[arg-type]
+
+
+def test_model_refuses_special_tokens_inside_joined_rows() -> None:
+    with pytest.raises(ArgumentError, match="without special tokens"):
+        Model(name="x", encoder=Transformer(SHAPE), tokenizer=KmerTokenizer(3), licence="none", config={})
+
+
+def test_hidden_states_gives_one_layer_several_or_all(model: Model) -> None:
+    tokens = model.tokenizer(["ACGTACGTACG", "ACG"])
+    everything = model.hidden_states(tokens, layers="all")
+    assert [state.shape for state in everything] == [(3 + 1, 32)] * 3
+    last = model.hidden_states(tokens)
+    assert isinstance(last, torch.Tensor)
+    assert torch.equal(last, everything[-1])
+    some = model.hidden_states(tokens, layers=(2, 0))
+    assert isinstance(some, tuple)
+    assert torch.equal(some[0], everything[2])
+    assert torch.equal(some[1], everything[0])
+    with pytest.raises(ArgumentError, match="layer must be one or more"):
+        model.hidden_states(tokens, layers=-4)
+
+
+def test_logits_have_one_row_per_hidden_state(model: Model, bert: Model) -> None:
+    tokens = model.tokenizer(["ACGTACGTACG", "ACG"])
+    logits = model.logits(tokens)
+    assert logits.shape == (4, 4 * SHAPE.stem_stride)
+    logits.sum().backward()
+    with pytest.raises(ModelError, match="no language-model head"):
+        bert.logits(bert.tokenizer(["ACGT"]))
+
+
+def test_load_gives_back_the_saved_model(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    loaded = models.load(tmp_path, dtype="float32")
+    assert loaded.name == str(tmp_path)
+    assert loaded.sha256 is not None
+    assert len(loaded.sha256) == 64
+    assert (loaded.default_pooling, loaded.default_layers) == (model.default_pooling, (0, -1))
+    assert (loaded.max_length, loaded.min_length, loaded.licence) == (400, 1, "Apache-2.0")
+    assert loaded.device == choose_device("auto")
+    sequences = random_sequences(9)
+    np.testing.assert_allclose(loaded.embed(sequences), model.embed(sequences), rtol=0, atol=1e-6)
+    tokens = model.tokenizer(sequences)
+    torch.testing.assert_close(loaded.logits(tokens), model.logits(tokens))
+
+
+def test_load_in_half_precision_stays_close(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path, dtype=torch.float16)
+    exact, rounded = model.embed(["ACGTACGTAGA"]), models.load(tmp_path, dtype="bfloat16")
+    assert rounded.dtype == torch.bfloat16
+    found = rounded.embed(["ACGTACGTAGA"])
+    assert found.dtype == np.float32
+    assert np.corrcoef(found[0], exact[0])[0, 1] > 0.999
+
+
+def test_load_within_inference_mode_gives_a_model_that_trains(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    with torch.inference_mode():
+        loaded = models.load(tmp_path, dtype="float32")
+        loaded.embed(["ACGTACGT"])
+    loaded.logits(loaded.tokenizer(["ACGTACGT"])).sum().backward()
+    assert all(parameter.grad is not None for parameter in loaded.network.head.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"family": "unknown"}, "names family 'unknown'; known are tiny"),
+        ({"colour": 1}, "does not know: colour"),
+        ({"transformer": {"dim": 8}}, "does not describe"),
+        ({"transformer": None}, "does not describe"),
+        ({"max_length": "long"}, "does not describe"),
+        ({"default_layers": [9]}, "does not describe"),
+        ({"default_pooling": "median"}, "does not describe"),
+    ],
+    ids=str,
+)
+def test_load_refuses_a_config_it_does_not_know(
+    model: Model, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    model.save(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CheckpointError, match=message):
+        models.load(tmp_path)
+
+
+def test_load_ignores_and_runs_no_code_of_the_directory(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    (tmp_path / "modeling.py").write_text("raise SystemExit('ran')\n")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoModel": "modeling.M"}}))
+    with pytest.raises(CheckpointError, match="does not know: auto_map"):
+        models.load(tmp_path)
+
+
+def test_load_checks_the_pinned_digest(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model.save(tmp_path)
+    digest = models.load(tmp_path).sha256
+    entry = replace(models.REGISTRY["tiny"], name="pinned", directory=tmp_path, sha256=digest)
+    monkeypatch.setitem(models.REGISTRY, "pinned", entry)
+    assert models.load("pinned").name == "pinned"
+    assert entry.size_bytes == (tmp_path / "model.safetensors").stat().st_size
+    weights = bytearray((tmp_path / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    with pytest.raises(CheckpointError, match="damaged or of another release"):
+        models.load("pinned")
+
+
+def test_load_names_what_is_known_when_the_name_is_not(tmp_path: Path) -> None:
+    with pytest.raises(
+        ModelError, match=r"no model 'huge': neither a registered name .*tiny.* nor a directory"
+    ):
+        models.load("huge")
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        models.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"device": "abacus"}, {"dtype": "int8"}, {"dtype": torch.float64}, {"dtype": None}], ids=str
+)
+def test_load_refuses_unknown_devices_and_types(arguments: dict[str, object]) -> None:
+    with pytest.raises(ArgumentError, match="must be 'auto'"):
+        models.load("tiny", **arguments)  # type: ignore[arg-type]
+
+
+def test_choose_dtype_takes_bfloat16_only_where_it_is_native(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for flags, native in (
+        ({"avx512_f": True, "avx512_bf16": False}, False),
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"architecture": "aarch64", "bf16": True}, True),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flags=flags: flags)
+        assert native_bfloat16(cpu) is native
+        assert choose_dtype("auto", cpu) == (torch.bfloat16 if native else torch.float32)
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not native_bfloat16(cpu)
+    assert choose_dtype("bfloat16", cpu) == choose_dtype(torch.bfloat16, cpu) == torch.bfloat16
+
+
+def test_models_import_neither_transformers_nor_triton() -> None:
+    code = (
+        "import sys, fastgenome.models.tiny, fastgenome.ops\n"
+        "heavy = ('transformers', 'triton', 'sklearn', 'pyarrow', 'rich')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent.parent, capture_output=True, text=True
+    )
+    assert run.stdout.strip() == "[]", run.stdout + run.stderr
