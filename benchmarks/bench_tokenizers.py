@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tokenizers
-from conftest import random_dna
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 from tokenizers import models, pre_tokenizers, processors, trainers
@@ -185,13 +184,13 @@ BPE = "BPE of 4,096 tokens, 1,000 × 500 bp"
 
 
 @pytest.fixture(scope="module")
-def bpe_file(tmp_path_factory) -> Path:
+def bpe_file(tmp_path_factory, training_sequences) -> Path:
     """A BPE tokenizer in DNABERT-2's layout, trained on random DNA."""
     special = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
     tokenizer = tokenizers.Tokenizer(models.BPE(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.train_from_iterator(
-        random_dna(400, 1000, seed=2),
+        training_sequences,
         trainers.BpeTrainer(vocab_size=4096, special_tokens=special, show_progress=False),
     )
     tokenizer.post_processor = processors.TemplateProcessing(

@@ -36,3 +36,9 @@ def sequences() -> list[str]:
 def few_sequences() -> list[str]:
     """50 random sequences of 500 bp, for peers that need milliseconds for each."""
     return random_dna(50, 500, seed=1)
+
+
+@pytest.fixture(scope="session")
+def training_sequences() -> list[str]:
+    """400 random sequences of 1,000 bp that no benchmark encodes."""
+    return random_dna(400, 1000, seed=2)

@@ -1,6 +1,6 @@
 """Train a promoter predictor on the example's sequences and predict others with it.
 
-    python examples/promoters.py
+python examples/promoters.py
 """
 
 from pathlib import Path
@@ -29,8 +29,8 @@ def main() -> None:
     print("\nfirst predictions of the last one")
     classes = predictor.decide(outputs)
     for number in range(6):
-        truth = test.labels[number][0]
-        print(f"  test_{number}: promoter {outputs[number, 1]:6.1%}  predicted {classes[number]}  true {truth}")
+        probability, truth = outputs[number, 1], test.labels[number][0]
+        print(f"  test_{number}: promoter {probability:6.1%}  predicted {classes[number]}  true {truth}")
 
 
 if __name__ == "__main__":

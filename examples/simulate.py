@@ -2,9 +2,9 @@
 
     python examples/simulate.py
 
-Background is an order-1 Markov chain with the CpG depletion of vertebrate DNA. A promoter has a CpG-rich stretch
-around its start site at position 150, and in half of the cases a TATA box 30 bases before the site. The data are
-made up: they show how to use the package and say nothing about its accuracy on real DNA.
+Background is an order-1 Markov chain with the CpG depletion of vertebrate DNA. A promoter has a CpG-rich
+stretch around its start site at position 150, and in half of the cases a TATA box 30 bases before the site.
+The data are made up: they show how to use the package and say nothing about its accuracy on real DNA.
 """
 
 import csv

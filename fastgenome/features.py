@@ -13,12 +13,12 @@ from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import FeatureUnion
 
 from fastgenome import _core
 from fastgenome.cleaning import as_batch, describe_invalid
 from fastgenome.errors import ArgumentError, InputError
+from fastgenome.sequence_transformer import SequenceTransformer, as_sequences
 
 ZCurveMode = Literal["summary", "normalized", "parameters"]
 
@@ -177,24 +177,7 @@ def kmer_names(k: int, *, canonical: bool = False) -> list[str]:
     return [kmer for kmer in _kmers(k) if not canonical or kmer == _canonical(kmer)]
 
 
-class _SequenceTransformer(TransformerMixin, BaseEstimator):
-    """A stateless transformer from sequences to features."""
-
-    def fit(self, X: Sequence[str], y: object = None) -> Any:
-        """Checks the parameters; nothing is learned from X (n sequences)."""
-        self.get_feature_names_out()
-        return self
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.input_tags.two_d_array = False
-        tags.input_tags.one_d_array = True
-        tags.requires_fit = False
-        return tags
-
-
-class ZCurve(_SequenceTransformer):
+class ZCurve(SequenceTransformer):
     """z-curve components of sequences as a scikit-learn transformer; parameters as in `zcurve`."""
 
     def __init__(
@@ -207,14 +190,14 @@ class ZCurve(_SequenceTransformer):
     def transform(self, X: Sequence[str]) -> NDArray[np.float64]:
         """Features of n sequences: float64 (n, f)."""
         _check_tabular(self.mode)
-        return zcurve(_strings(X), mode=self.mode, orders=self.orders, phases=self.phases)
+        return zcurve(as_sequences(X), mode=self.mode, orders=self.orders, phases=self.phases)
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Column names, see `zcurve_names`; `input_features` is not used."""
         return np.array(zcurve_names(self.mode, orders=self.orders, phases=self.phases), dtype=object)
 
 
-class GCContent(_SequenceTransformer):
+class GCContent(SequenceTransformer):
     """GC content of sequences, with `skews` also GC and AT skew, as a scikit-learn transformer."""
 
     def __init__(self, *, skews: bool = False) -> None:
@@ -222,7 +205,7 @@ class GCContent(_SequenceTransformer):
 
     def transform(self, X: Sequence[str]) -> NDArray[np.float64]:
         """Features of n sequences: float64 (n, 1), with `skews` (n, 3)."""
-        sequences = _strings(X)
+        sequences = as_sequences(X)
         functions = (gc_content, gc_skew, at_skew) if self.skews else (gc_content,)
         return np.stack([function(sequences) for function in functions], axis=1)
 
@@ -232,7 +215,7 @@ class GCContent(_SequenceTransformer):
         return np.array(names, dtype=object)
 
 
-class KmerFrequency(_SequenceTransformer):
+class KmerFrequency(SequenceTransformer):
     """k-mer frequencies of sequences as a scikit-learn transformer; parameters as in `kmer_frequencies`."""
 
     def __init__(self, k: int = 4, *, canonical: bool = False) -> None:
@@ -241,7 +224,7 @@ class KmerFrequency(_SequenceTransformer):
 
     def transform(self, X: Sequence[str]) -> NDArray[np.float64]:
         """Features of n sequences: float64 (n, f)."""
-        return kmer_frequencies(_strings(X), self.k, canonical=self.canonical)
+        return kmer_frequencies(as_sequences(X), self.k, canonical=self.canonical)
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Column names, see `kmer_names`; `input_features` is not used."""
@@ -305,17 +288,3 @@ def _kmers(k: int) -> list[str]:
 def _canonical(kmer: str) -> str:
     """The first in alphabetical order of a k-mer and its reverse complement."""
     return min(kmer, kmer.translate(_COMPLEMENT)[::-1])
-
-
-def _strings(X: Any) -> list[str]:
-    """Sequences from a list, a one-dimensional array or series, or a table of one column."""
-    if isinstance(X, str | bytes):
-        raise ArgumentError("X is one str; give a list of them")
-    array = np.asarray(X, dtype=object) if hasattr(X, "shape") else None
-    if array is None:
-        return list(X)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1:
-        raise ArgumentError(f"X has the shape {array.shape}: expected (n,) or (n, 1) sequences")
-    return list(array)

@@ -29,6 +29,7 @@ ROOMS = [
     ("tokenizers", 1),
     ("vocabularies", 1),
     ("features", 1),
+    ("sequence_transformer", 1),
     ("sequences", 1),
     ("records", 1),
     ("streams", 1),

@@ -67,9 +67,11 @@ def test_track_emissions_rejects_bad_arguments(arguments: dict[str, object]) -> 
 
 
 def test_track_emissions_fills_the_footprint_after_an_exception() -> None:
-    with pytest.raises(KeyError), track_emissions(interval=0.2) as footprint:
-        work(0.3)
-        raise KeyError("inside")
+    tracked = track_emissions(interval=0.2)
+    footprint = tracked.__enter__()
+    work(0.3)
+    error = KeyError("inside")
+    assert not tracked.__exit__(KeyError, error, None)
     assert footprint.measured
     assert footprint.energy_kwh > 0
 

@@ -89,7 +89,14 @@ class Model:
     @property
     def embedding_dim(self) -> int:
         """Width of an embedding with the default pooling and layers."""
-        return self.dim * len(parse_pooling(self.default_pooling)) * len(self.default_layers)
+        return self.embedding_width()
+
+    def embedding_width(
+        self, *, pooling: str | Sequence[str] | None = None, layer: int | Sequence[int] | None = None
+    ) -> int:
+        """Width of the embeddings that `embed` gives with the same arguments."""
+        poolings = parse_pooling(self.default_pooling if pooling is None else pooling)
+        return self.dim * len(poolings) * len(self._layers(self.default_layers if layer is None else layer))
 
     @property
     def device(self) -> torch.device:
@@ -122,7 +129,8 @@ class Model:
         records = self._as_list(sequences)
         poolings = parse_pooling(self.default_pooling if pooling is None else pooling)
         layers = self._layers(self.default_layers if layer is None else layer)
-        embeddings = np.empty((len(records), len(layers) * len(poolings) * self.dim), dtype=np.float32)
+        width = self.embedding_width(pooling=pooling, layer=layer)
+        embeddings = np.empty((len(records), width), dtype=np.float32)
         bases = np.fromiter(map(len, records), dtype=np.int64, count=len(records))
         tokens = self.tokenizer(records)
         self._check_lengths(tokens.lengths, bases)

@@ -47,12 +47,12 @@ class LinearHead:
         """Inputs (n, f) to probabilities (n, classes) or (n, labels), or values (n,)."""
         if inputs.ndim != 2 or inputs.shape[1] != len(self.mean):
             raise ArgumentError(f"inputs must have shape (n, {len(self.mean)}); got {inputs.shape}")
-        score: Matrix = (inputs - self.mean) / self.scale @ self.weight.T + self.bias
+        score = (inputs - self.mean) / self.scale @ self.weight.T + self.bias
         if self.kind == "regression":
             return score[:, 0]
         if self.kind == "multiclass":
-            return softmax(score, axis=1)
-        probability = expit(score)
+            return np.asarray(softmax(score, axis=1))
+        probability = np.asarray(expit(score))
         return np.hstack([1.0 - probability, probability]) if self.kind == "binary" else probability
 
     def tensors(self) -> dict[str, Matrix]:
