@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes an environment in a folder (default .venv), installs fastgenome with its tools into it and passes the tests.
+# Makes an environment, installs fastgenome with its tools into it and passes the tests.
 #   bash tests/run.sh [PIP ARGUMENTS FOR PYTORCH]     default: torch
+# FASTGENOME_ENV names the environment's folder, by default .venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 environment=${FASTGENOME_ENV:-.venv}
@@ -12,6 +13,6 @@ PATH="$environment/bin:$PATH"
 ruff check .
 ruff format --check .
 mypy
-git ls-files 'csrc/*.?pp' | xargs clang-format --dry-run --Werror
-pytest --quiet tests
+clang-format --dry-run --Werror csrc/include/fastgenome/*.hpp csrc/bindings/*.[ch]pp
 pytest --quiet --benchmark-disable benchmarks
+pytest --quiet tests

@@ -24,7 +24,7 @@ from fastgenome.models.device import choose_device, choose_dtype, native_bfloat1
 from fastgenome.models.model import Model
 from fastgenome.models.tiny import TinyConfig, create
 from fastgenome.models.transformer import Transformer, TransformerConfig
-from fastgenome.tokenizers import KmerTokenizer
+from fastgenome.tokenizers import KmerTokenizer, Tokens
 
 SHAPE = TransformerConfig(
     5, 32, 2, 4, 48, activation="geglu", final_norm=True, stem_stride=4, stem_k=3, stem_window=10
@@ -170,6 +170,7 @@ def test_embed_shows_progress_on_standard_error_only_when_asked(
     [
         ({"layer": 3}, r"layer must be one or more of -3 … 2 of model 'tiny'.*got 3"),
         ({"layer": []}, "layer must be one or more"),
+        ({"layer": True}, "layer must be one or more"),
         ({"pooling": "median"}, "pooling must be one or more"),
         ({"pooling": "cls"}, "needs a first special token"),
         ({"batch_tokens": 0}, "at least 1, got 0"),
@@ -179,6 +180,38 @@ def test_embed_shows_progress_on_standard_error_only_when_asked(
 def test_embed_refuses_unknown_arguments(model: Model, arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         model.embed(["ACGTACGT"], **arguments)  # type: ignore[arg-type]
+
+
+def test_embed_takes_numpy_layers(model: Model) -> None:
+    np.testing.assert_array_equal(
+        model.embed(["ACGTACGT"], layer=np.int64(1)), model.embed(["ACGTACGT"], layer=1)
+    )
+
+
+@pytest.mark.parametrize("wrong", [None, 3, b"ACGT"], ids=str)
+def test_embed_names_what_is_no_text(model: Model, wrong: object) -> None:
+    with pytest.raises(InputError, match=rf"sequences\[1\] is {type(wrong).__name__}"):
+        model.embed(["ACGTACGT", wrong])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("ids", "offsets", "message"),
+    [
+        ([0, 9], [0, 2], "ids must lie in 0"),
+        ([-1, 1], [0, 2], "ids must lie in 0"),
+        ([0, 1], [0, 5], "offsets must rise from 0 to the number of ids, 2"),
+        ([0, 1], [0, 2, 1, 2], "offsets must rise"),
+        ([0, 1], [1, 2], "offsets must rise"),
+        ([], [], "offsets must rise"),
+    ],
+)
+def test_hidden_states_refuses_tokens_that_do_not_fit(
+    model: Model, ids: list[int], offsets: list[int], message: str
+) -> None:
+    tokens = Tokens(np.array(ids, dtype=np.int32), np.array(offsets, dtype=np.int64))
+    for method in (model.hidden_states, model.logits):
+        with pytest.raises(ArgumentError, match=message):
+            method(tokens)
 
 
 def test_model_refuses_special_tokens_inside_joined_rows() -> None:
@@ -298,11 +331,18 @@ def test_load_names_what_is_known_when_the_name_is_not(tmp_path: Path) -> None:
         models.load(tmp_path)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_load_refuses_a_device_that_is_not_there(device: str) -> None:
+    with pytest.raises(ArgumentError, match="cannot be used here"):
+        models.load("tiny", device=device)
+
+
 @pytest.mark.parametrize(
     "arguments", [{"device": "abacus"}, {"dtype": "int8"}, {"dtype": torch.float64}, {"dtype": None}], ids=str
 )
 def test_load_refuses_unknown_devices_and_types(arguments: dict[str, object]) -> None:
-    with pytest.raises(ArgumentError, match="must be 'auto'"):
+    with pytest.raises(ArgumentError, match="must be 'auto'|cannot be used here"):
         models.load("tiny", **arguments)  # type: ignore[arg-type]
 
 

@@ -8,15 +8,21 @@ _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def choose_device(device: str | torch.device) -> torch.device:
-    """The device named; "auto" is the GPU where CUDA is available, else the CPU."""
+    """The device named; "auto" is the GPU where CUDA is available, else the CPU.
+
+    Raises ArgumentError for a name that torch does not know or a device that is not there.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(device)
-    except RuntimeError as error:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
         raise ArgumentError(
-            f"device must be 'auto' or a torch device such as 'cpu' or 'cuda', got {device!r}"
+            f"device {str(device)!r} cannot be used here; 'auto' takes what there is, 'cpu' always works "
+            f"({str(error).splitlines()[0]})"
         ) from error
+    return chosen
 
 
 def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:

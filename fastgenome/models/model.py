@@ -151,6 +151,7 @@ class Model:
         Layer 0 is the embedding output. There is one row per token, or per group of tokens where the network
         joins `encoder.stride` of them. Gradients flow unless the caller turns them off.
         """
+        _check_packing(tokens, self.tokenizer.vocabulary_size)
         self._check_limit(tokens.lengths)
         wanted = range(self.encoder.n_layers + 1) if layers == "all" else layers
         states = self._run(tokens.ids, tokens.offsets, self._layers(wanted)).states
@@ -159,6 +160,7 @@ class Model:
     def logits(self, tokens: Tokens) -> Tensor:
         """Output of the head, (rows, outputs) float32; ModelError where the checkpoint has no head."""
         head = self.head
+        _check_packing(tokens, self.tokenizer.vocabulary_size)
         self._check_limit(tokens.lengths)
         logits: Tensor = head(self._run(tokens.ids, tokens.offsets, (-1,)).states[0])
         return logits
@@ -170,7 +172,11 @@ class Model:
     def _as_list(self, sequences: Sequence[str] | str | Path) -> list[str]:
         """The sequences given, or those of the file named; InputError if records of the file are rejected."""
         if not isinstance(sequences, str | Path):
-            return list(sequences)
+            records = list(sequences)
+            wrong = next((i for i, record in enumerate(records) if not isinstance(record, str)), None)
+            if wrong is not None:
+                raise InputError(f"sequences[{wrong}] is {type(records[wrong]).__name__}, expected str")
+            return records
         from fastgenome.sequences import read_sequences
 
         reader = read_sequences(sequences, min_length=self.min_length)
@@ -181,14 +187,14 @@ class Model:
         return records
 
     def _layers(self, layer: int | Sequence[int]) -> tuple[int, ...]:
-        layers = (layer,) if isinstance(layer, int) else tuple(layer)
+        layers = tuple(layer) if isinstance(layer, Sequence) else (layer,)
         last = self.encoder.n_layers
-        if not layers or any(not isinstance(i, int) or not -last - 1 <= i <= last for i in layers):
+        if not layers or any(not _is_whole(i) or not -last - 1 <= i <= last for i in layers):
             raise ArgumentError(
                 f"layer must be one or more of {-last - 1} … {last} of model {self.name!r} "
                 f"(0 is the embedding output, -1 the last layer), got {layer!r}"
             )
-        return layers
+        return tuple(map(int, layers))
 
     def _run(self, ids: NDArray[np.int32], offsets: NDArray[np.int64], layers: Sequence[int]) -> HiddenStates:
         packed = torch.from_numpy(np.ascontiguousarray(ids)).to(self.device)
@@ -221,6 +227,23 @@ class Model:
         raise SequenceTooLongError(
             f"sequences[{index}] has {lengths[index]} tokens, model {self.name!r} takes at most "
             f"{self.max_length}: cut it into windows with window= (--window on the command line)"
+        )
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _check_packing(tokens: Tokens, vocabulary_size: int) -> None:
+    """Tokens may be built by a caller; wrong ones would give numbers without a meaning."""
+    ids, offsets = tokens
+    if len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(ids) or (np.diff(offsets) < 0).any():
+        raise ArgumentError(
+            f"tokens.offsets must rise from 0 to the number of ids, {len(ids)}; got {offsets[:9]}"
+        )
+    if len(ids) and not (int(ids.min()) >= 0 and int(ids.max()) < vocabulary_size):
+        raise ArgumentError(
+            f"tokens.ids must lie in 0 … {vocabulary_size - 1}; got {int(ids.min())} … {int(ids.max())}"
         )
 
 

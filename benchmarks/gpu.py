@@ -1,0 +1,135 @@
+"""Everything that needs a GPU, in one run: checks first, then figures, written as one JSON file.
+
+    python benchmarks/gpu.py --out benchmarks/results/gpu.json
+    TRITON_INTERPRET=1 python benchmarks/gpu.py --device cpu      # rehearsal: small shapes, no claim
+
+Kernels are compared with float64 on the same input before anything is timed; times are medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from padded_peer import PaddedPeer
+
+import fastgenome as fg
+from fastgenome.kernels import reference
+from fastgenome.kernels.range_pool import range_pool
+
+
+def seconds(work: Callable[[], object], device: torch.device, rounds: int) -> float:
+    """Median time of one call, after a warm-up."""
+    times = []
+    for number in range(rounds + 2):
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        if number >= 2:
+            times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def ranges(rows: int, count: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random overlapping ranges of rows."""
+    generator = torch.Generator().manual_seed(0)
+    starts = torch.randint(0, rows - 1, (count,), generator=generator)
+    ends = starts + 1 + (torch.rand(count, generator=generator) * (rows - starts - 1)).long()
+    return starts.to(device), ends.to(device)
+
+
+def check_range_pool(device: torch.device) -> dict[str, float]:
+    """Largest error of the kernel over that of PyTorch in the same type, both against float64."""
+    types = [torch.float32] if device.type == "cpu" else [torch.float32, torch.float16, torch.bfloat16]
+    worst = {}
+    for dtype in types:
+        for reduction in ("mean", "max"):
+            states = torch.randn(97, 63, dtype=dtype).to(device)
+            starts, ends = ranges(97, 20, device)
+            truth = torch.stack(
+                [
+                    states[a:b].double().mean(0) if reduction == "mean" else states[a:b].double().amax(0)
+                    for a, b in zip(starts.tolist(), ends.tolist(), strict=True)
+                ]
+            )
+            errors = [
+                float((f(states, starts, ends, reduction).double() - truth).abs().max())
+                for f in (range_pool, reference.range_pool)
+            ]
+            assert errors[0] <= 2 * errors[1] + 1e-6, (dtype, reduction, errors)
+            worst[f"{reduction} {str(dtype)[6:]}"] = errors[0]
+    return worst
+
+
+def measure_range_pool(device: torch.device, rounds: int) -> dict[str, float]:
+    """Bandwidth of pooling disjoint sequences of bfloat16 rows, as a share of a copy's."""
+    rows, dim, length = (4096, 768, 64) if device.type == "cpu" else (1 << 20, 768, 256)
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    rows = rows // 32 if device.type == "cpu" else rows
+    states = torch.randn(rows, dim, device=device).to(dtype)
+    starts = torch.arange(0, rows, length, device=device)
+    ends = (starts + length).clamp(max=rows)
+    copied = torch.empty_like(states)
+    size = states.numel() * states.element_size()
+    pooled = seconds(lambda: range_pool(states, starts, ends, "mean"), device, rounds)
+    copy = seconds(lambda: copied.copy_(states), device, rounds)
+    return {"range_pool_gb_s": size / pooled / 1e9, "copy_gb_s": 2 * size / copy / 1e9}
+
+
+def measure_products(device: torch.device, rounds: int) -> dict[str, float]:
+    """Rate of a large bfloat16 matrix product, TFLOP/s."""
+    n = 512 if device.type == "cpu" else 8192
+    a = torch.randn(n, n, device=device, dtype=torch.bfloat16)
+    return {"bf16_tflop_s": 2 * n**3 / seconds(lambda: a @ a, device, rounds) / 1e12}
+
+
+def measure_embedding(device: torch.device, rounds: int) -> dict[str, float]:
+    """kbp/s of tiny on sequences of 100 to 2,000 bp, packed and padded, with equal answers."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(100, 2001, 16 if device.type == "cpu" else 2048)
+    sequences = ["".join(rng.choice(list("ACGT"), n)) for n in lengths]
+    exact, fast = (fg.load("tiny", device=str(device), dtype=dtype) for dtype in ("float32", "auto"))
+    peer = PaddedPeer(exact)
+    budget = 4096 if device.type == "cpu" else 1 << 18
+
+    def packed(model: Any) -> Any:
+        return model.embed(sequences, pooling="mean", layer=-1, batch_tokens=budget)
+
+    np.testing.assert_allclose(packed(exact), peer.embed(sequences), rtol=0, atol=1e-4)
+    times = {
+        "padded_float32": seconds(lambda: peer.embed(sequences), device, rounds),
+        "packed_float32": seconds(lambda: packed(exact), device, rounds),
+        "packed_auto": seconds(lambda: packed(fast), device, rounds),
+    }
+    bases = int(lengths.sum())
+    fill = float(np.mean([b.mean() / b.max() for b in np.array_split(lengths, max(1, len(lengths) // 32))]))
+    return {"fill": fill, **{f"{name}_kbp_s": bases / value / 1e3 for name, value in times.items()}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    rounds = 3 if device.type == "cpu" else 20
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU, rehearsal"
+    results: dict[str, Any] = {"device": name, "torch": torch.__version__}
+    results["range_pool_error"] = check_range_pool(device)
+    for measure in (measure_products, measure_range_pool, measure_embedding):
+        results |= measure(device, rounds)
+    print(json.dumps(results, indent=2))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
