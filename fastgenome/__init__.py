@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastgenome.features import ZCurve as ZCurve
     from fastgenome.models import load as load
     from fastgenome.prediction import Predictor as Predictor
+    from fastgenome.sequences import ReadOptions as ReadOptions
     from fastgenome.tokenizers import Tokens as Tokens
     from fastgenome.tokenizers import load_tokenizer as load_tokenizer
     from fastgenome.training.finetune import finetune as finetune
@@ -32,6 +33,7 @@ _HOME = {
     "Predictor": "fastgenome.prediction",
     "PretrainConfig": "fastgenome.training.pretrain",
     "Probe": "fastgenome.training.probe",
+    "ReadOptions": "fastgenome.sequences",
     "Tokens": "fastgenome.tokenizers",
     "ZCurve": "fastgenome.features",
     "embed": "fastgenome.embedding",
@@ -50,6 +52,7 @@ __all__ = [
     "Predictor",
     "PretrainConfig",
     "Probe",
+    "ReadOptions",
     "Tokens",
     "ZCurve",
     "__version__",

@@ -1,7 +1,8 @@
-"""Files that appear under their name only when they are complete."""
+"""Files and folders that appear under their name only when they are complete."""
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,6 +45,105 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             hidden.unlink()
         raise
     _sync_folder(target.parent)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str], *, marker: str) -> Iterator[Path]:
+    """Make a hidden folder beside `path` that takes its name when the block ends well.
+
+    Files are synced before the renaming and the parent folder after it. A folder that already stands at
+    `path` is moved aside, hidden, and removed only when the new one is in place: whatever the moment of a
+    failure, the old folder or the new one is whole. When an exception leaves the block, nothing of it remains
+    and what stood at `path` is untouched. A link at `path` stays; what it points to is replaced.
+
+    Args:
+        path: the folder to make or to replace; missing parents are made.
+        marker: a file by which a folder that may be replaced is known; an empty folder always may.
+
+    Yields:
+        The hidden folder, empty.
+
+    Raises:
+        ArgumentError: see `check_output_folder`.
+    """
+    target = check_output_folder(path, marker=marker)
+    suffix = secrets.token_hex(4)
+    hidden = target.with_name(f".{target.name}.{suffix}.partial")
+    aside = target.with_name(f".{target.name}.{suffix}.old")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        hidden.mkdir()
+    except OSError as error:
+        raise ArgumentError(f"cannot write to {str(path)!r}: {error.strerror} ({target.parent})") from error
+    try:
+        yield hidden
+        _sync_tree(hidden)
+        _put_in_place(hidden, target, aside)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+    _sync_folder(target.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_output_folder(path: str | os.PathLike[str], *, marker: str | None = None) -> Path:
+    """Check, before any work, that a folder can be made at `path` or written to; nothing is made yet.
+
+    Args:
+        path: where the folder stands or shall stand.
+        marker: with it the folder is one to be replaced as a whole, see `atomic_folder`: one that exists must
+            be empty or hold a file of this name, and its parent must allow writing.
+
+    Returns:
+        The path without links.
+
+    Raises:
+        ArgumentError: `path` or one of its parents is a file, writing is not allowed, or the folder holds
+            something else.
+    """
+    target = Path(os.path.realpath(path))
+    nearest = target if marker is None else target.parent
+    while not nearest.exists():
+        nearest = nearest.parent
+    for folder in (target, nearest):
+        if folder.exists() and not folder.is_dir():
+            raise ArgumentError(f"cannot write the folder {str(path)!r}: {folder} is not a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ArgumentError(f"cannot write the folder {str(path)!r}: no permission to write in {nearest}")
+    if marker is not None and target.exists() and not _may_be_replaced(target, marker):
+        raise ArgumentError(
+            f"{str(path)!r} exists, is not empty and holds no {marker}; choose another folder"
+        )
+    return target
+
+
+def _may_be_replaced(folder: Path, marker: str) -> bool:
+    try:
+        return (folder / marker).is_file() or not any(folder.iterdir())
+    except OSError:
+        return False
+
+
+def _put_in_place(hidden: Path, target: Path, aside: Path) -> None:
+    """Rename `hidden` to `target`; what stands there goes to `aside`, and back if the renaming fails."""
+    if not target.exists():
+        os.replace(hidden, target)
+        return
+    os.replace(target, aside)
+    try:
+        os.replace(hidden, target)
+    except BaseException:
+        os.replace(aside, target)
+        raise
+
+
+def _sync_tree(folder: Path) -> None:
+    """Make the files and folders inside a folder durable."""
+    for place, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            with open(os.path.join(place, name), "rb") as file:
+                os.fsync(file.fileno())
+        _sync_folder(Path(place))
 
 
 def _sync_folder(folder: Path) -> None:

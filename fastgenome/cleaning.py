@@ -11,7 +11,9 @@ from collections.abc import Iterable
 
 from fastgenome.errors import ArgumentError
 
-_ACCEPTED = frozenset("ACGTURYSWKMBDHVN-.acgturyswkmbdhvn")
+# DNA, RNA and the IUPAC codes; the C++ core counts other letters, but for gaps and white space, as invalid.
+NUCLEOTIDE_CODES = frozenset("ACGTUNRYSWKMBDHV")
+_ACCEPTED = NUCLEOTIDE_CODES | {code.lower() for code in NUCLEOTIDE_CODES} | set("-.")
 
 
 def as_batch(sequences: Iterable[str | bytes]) -> tuple[str | bytes, ...]:
@@ -23,11 +25,13 @@ def as_batch(sequences: Iterable[str | bytes]) -> tuple[str | bytes, ...]:
 
 def describe_invalid(sequence: str | bytes, index: int) -> str:
     """A message for the sequence at `index` (from 0), which cleaning found not to be DNA."""
+    return f"sequences[{index}] is not DNA: {why_not_dna(sequence)}; remove the sequence or correct it"
+
+
+def why_not_dna(sequence: str | bytes) -> str:
+    """What makes a sequence, which cleaning found not to be DNA, something else; positions count from 0."""
     text = sequence.decode("latin-1") if isinstance(sequence, bytes) else sequence
     for position, letter in enumerate(text):
         if letter not in _ACCEPTED and not letter.isspace():
-            return (
-                f"sequences[{index}] is not DNA: {letter!r} at position {position} (from 0) "
-                "is no nucleotide code; remove the sequence or correct it"
-            )
-    return f"sequences[{index}] is neither DNA nor RNA: it holds both U and T; write one of them throughout"
+            return f"{letter!r} at position {position} (from 0)"
+    return "both U and T"

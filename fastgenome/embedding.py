@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastgenome.errors import ArgumentError
 from fastgenome.scoring.sequence_table import TableReport, write_sequence_table
+from fastgenome.sequences import ReadOptions
 
 if TYPE_CHECKING:
     from fastgenome.models.model import Model
@@ -24,6 +26,7 @@ def embed(
     out: None = ...,
     pooling: str | None = ...,
     layer: int | Sequence[int] | None = ...,
+    reading: ReadOptions | None = ...,
     progress: bool = ...,
 ) -> NDArray[np.float32]: ...
 @overload
@@ -36,6 +39,7 @@ def embed(
     stride: int | None = ...,
     pooling: str | None = ...,
     layer: int | Sequence[int] | None = ...,
+    reading: ReadOptions | None = ...,
     progress: bool = ...,
 ) -> TableReport: ...
 def embed(
@@ -47,6 +51,7 @@ def embed(
     stride: int | None = None,
     pooling: str | None = None,
     layer: int | Sequence[int] | None = None,
+    reading: ReadOptions | None = None,
     progress: bool = False,
 ) -> NDArray[np.float32] | TableReport:
     """Embed sequences: to an array, or with ``out`` to a table in constant memory.
@@ -58,13 +63,15 @@ def embed(
         window, stride: cut records into windows of this many bases; a shorter end is kept. Needed for
             records beyond the model's limit; stride is window by default.
         pooling, layer: see ``Model.embed``.
+        reading: the format, the columns of a table, and which records are used.
         progress: show a bar.
 
     Returns:
         float32 (n, dim), or a TableReport where ``out`` is given: every record is accounted for.
 
     Raises:
-        InputError: the source cannot be used. SequenceTooLongError: a record needs ``window``.
+        InputError: the source cannot be used or, without ``out``, one record of it cannot.
+        SequenceTooLongError: a record needs ``window``.
     """
     from fastgenome.models import load
 
@@ -72,6 +79,12 @@ def embed(
     if out is None:
         if window is not None or stride is not None:
             raise ArgumentError("window and stride need out=: an array has no place for positions")
+        if isinstance(source, (str, Path)):
+            # An array has no place to say which rows are missing.
+            records = replace(reading or ReadOptions(), strict=True).read(
+                source, min_length=loaded.min_length
+            )
+            source = [record.sequence for record in records]
         return loaded.embed(source, pooling=pooling, layer=layer, progress=progress)
     return write_sequence_table(
         source,
@@ -80,6 +93,7 @@ def embed(
         min_length=loaded.min_length,
         window=window,
         stride=stride,
+        reading=reading,
         metadata={"model": loaded.name, "sha256": loaded.sha256 or "", "dtype": str(loaded.dtype)},
         progress=progress,
     )

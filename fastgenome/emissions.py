@@ -71,7 +71,7 @@ def track_emissions(
         torchrun only rank 0 tracks.
 
     Raises:
-        ArgumentError: the country is unknown, or a number is not positive.
+        ArgumentError: the country is unknown, carbon_intensity is negative, or interval is not positive.
 
     Source: codecarbon's OfflineEmissionsTracker (RAPL, NVML; else estimated from load and TDP).
     """

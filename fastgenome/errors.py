@@ -2,13 +2,16 @@
 
 FastgenomeError
 ├── InputError (ValueError)        a file, record, column or label is not usable
-│   └── TruncatedInputError        a compressed or structured file ends too early
+│   ├── TruncatedInputError        a compressed or structured file ends too early
+│   └── RejectedRecordsError       records were rejected where none may be
 ├── ArgumentError (ValueError)     an argument has a value that is not accepted
 ├── ModelError                     a model cannot be found, loaded or used this way
 │   ├── CheckpointError            files of a model or predictor are missing, damaged or do not fit
 │   └── SequenceTooLongError       a sequence exceeds the model's limit
 └── MissingExtraError (ImportError)  an optional dependency is not installed
 """
+
+from typing import Any
 
 
 class FastgenomeError(Exception):
@@ -21,6 +24,14 @@ class InputError(FastgenomeError, ValueError):
 
 class TruncatedInputError(InputError):
     """A compressed or structured input ends before its end."""
+
+
+class RejectedRecordsError(InputError):
+    """Records were rejected where none may be; `report` is the account of the reading."""
+
+    def __init__(self, message: str, report: Any) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class ArgumentError(FastgenomeError, ValueError):

@@ -59,8 +59,8 @@ def zcurve(
         mode: "summary", x = (A+G)−(C+T), y = (A+C)−(G+T), z = (A+T)−(C+G) of the whole sequence (as in
             PyFeat, Muhammod et al. 2019); "normalized", the same divided by the number of bases;
             "cumulative", the curve x_n, y_n, z_n after each base (Zhang & Zhang 1994); "parameters", see
-        `zcurve_parameters`. orders: of "parameters".
-        phases: of "parameters".
+            `zcurve_parameters`.
+        orders, phases: of "parameters".
 
     Returns:
         float64 (n, f), f = 3 but for "parameters"; for "cumulative" Curves.
@@ -187,6 +187,11 @@ class ZCurve(SequenceTransformer):
         self.orders = orders
         self.phases = phases
 
+    @property
+    def min_length(self) -> int:
+        """Bases that hold one k-mer of each order."""
+        return max(self.orders) if self.mode == "parameters" else 1
+
     def transform(self, X: Sequence[str]) -> NDArray[np.float64]:
         """Features of n sequences: float64 (n, f)."""
         _check_tabular(self.mode)
@@ -202,6 +207,11 @@ class GCContent(SequenceTransformer):
 
     def __init__(self, *, skews: bool = False) -> None:
         self.skews = skews
+
+    @property
+    def min_length(self) -> int:
+        """One base."""
+        return 1
 
     def transform(self, X: Sequence[str]) -> NDArray[np.float64]:
         """Features of n sequences: float64 (n, 1), with `skews` (n, 3)."""
@@ -221,6 +231,11 @@ class KmerFrequency(SequenceTransformer):
     def __init__(self, k: int = 4, *, canonical: bool = False) -> None:
         self.k = k
         self.canonical = canonical
+
+    @property
+    def min_length(self) -> int:
+        """Bases that hold one k-mer."""
+        return self.k
 
     def transform(self, X: Sequence[str]) -> NDArray[np.float64]:
         """Features of n sequences: float64 (n, f)."""
@@ -248,6 +263,12 @@ def feature_set(names: Sequence[str]) -> Any:
         if name not in FEATURE_SETS:
             raise ArgumentError(f"names: no feature set {name!r}, expected {known}")
     return FeatureUnion([(name, FEATURE_SETS[name]()) for name in chosen])
+
+
+def min_length(names: Sequence[str]) -> int:
+    """Bases that a sequence needs so that no feature of these sets is 0 for want of a whole k-mer."""
+    transformers = [transformer for _, transformer in feature_set(names).transformer_list]
+    return max(int(transformer.min_length) for transformer in transformers)
 
 
 def _base_counts(batch: tuple[str | bytes, ...]) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from pathlib import PurePath
 from typing import Literal, TypeAlias, get_args
 
+from fastgenome.cleaning import NUCLEOTIDE_CODES
 from fastgenome.errors import ArgumentError, InputError
 from fastgenome.streams import ByteStream
 
@@ -16,7 +17,6 @@ _ENDINGS: dict[str, Format] = {
     ".csv": "csv",
 }
 _MAGIC: dict[bytes, Format] = {b">": "fasta", b"@": "fastq", b"PAR1": "parquet"}
-_NUCLEOTIDE_CODES = frozenset("ACGTUNRYSWKMBDHV")
 
 
 def check_format(format: str | None) -> None:
@@ -51,7 +51,7 @@ def detect_format(stream: ByteStream, sequence_column: str | int) -> Format:
         return "tsv"
     if sequence_column in [field.strip('"') for field in line.split(",")]:
         return "csv"
-    if suffix == ".txt" or set(line.strip().upper()) <= _NUCLEOTIDE_CODES:
+    if suffix == ".txt" or set(line.strip().upper()) <= NUCLEOTIDE_CODES:
         return "text"
     raise InputError(
         f"neither the ending nor the first bytes tell the format of {stream.name}; "

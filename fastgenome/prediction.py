@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgenome._version import __version__
-from fastgenome.errors import ArgumentError, CheckpointError, InputError
+from fastgenome.atomic import atomic_folder
+from fastgenome.errors import ArgumentError, CheckpointError, InputError, ModelError
 from fastgenome.sequences import ReadReport, clean_sequences, read_sequences
-from fastgenome.training.heads import EstimatorHead, Head, LinearHead
+from fastgenome.training.heads import Head
+from fastgenome.training.predictor_folder import (
+    DESCRIPTION,
+    BaseModel,
+    Description,
+    read_description,
+    read_head,
+    write_predictor,
+)
 from fastgenome.training.targets import Task
 
 if TYPE_CHECKING:
     from fastgenome.models.model import Model
-
-FORMAT = 1
-_DESCRIPTION = "predictor.json"
-_LINEAR = "head.safetensors"
-_ESTIMATOR = "head.skops"
 
 Layer = int | Sequence[int] | None
 
@@ -61,15 +59,35 @@ class Predictor:
     def untrained(
         cls, model: str | Model | None, *, features: tuple[str, ...], pooling: str | None, layer: Layer
     ) -> Predictor:
-        """Inputs without a head yet; ``finetune`` adds task and head."""
+        """Inputs without a head yet; ``finetune`` adds task and head.
+
+        Raises:
+            ArgumentError: neither model nor features, or an unknown feature set, pooling or layer.
+        """
         if model is None and not features:
             raise ArgumentError("give a model, features, or both")
-        return cls(_resolve_model(model), features=features, pooling=pooling, layer=layer)
+        predictor = cls(_resolve_model(model), features=features, pooling=pooling, layer=layer)
+        if predictor.n_inputs < 1:
+            raise ArgumentError("model and features give no inputs")
+        return predictor
 
     @property
     def min_length(self) -> int:
         """Bases that a sequence needs at least."""
-        return 1 if self.model is None else self.model.min_length
+        from fastgenome.features import min_length
+
+        of_model = 1 if self.model is None else self.model.min_length
+        return max(of_model, min_length(self.features) if self.features else 1)
+
+    @property
+    def n_inputs(self) -> int:
+        """Width of what the head sees."""
+        width = 0
+        if self.model is not None:
+            width += self.model.embedding_width(pooling=self.pooling, layer=self.layer)
+        if self._featurizer is not None:
+            width += len(self._featurizer.get_feature_names_out())
+        return width
 
     def inputs(self, sequences: Sequence[str], *, progress: bool = False) -> NDArray[np.float32]:
         """What the head sees, (n, f): the embedding, then the features, of cleaned sequences."""
@@ -125,80 +143,70 @@ class Predictor:
     def save(self, directory: str | Path) -> None:
         """Write the predictor as one directory: JSON, and safetensors (linear head) or skops.
 
-        The directory appears complete or not at all; an earlier predictor in its place is replaced.
+        The directory appears complete or not at all; an earlier predictor in its place is replaced. Of the
+        base model only its name (or absolute directory), digest and precision are stored.
 
         Raises:
-            ArgumentError: the path exists and is no predictor.
+            ArgumentError: the directory cannot be written or holds something else, or the base model's
+                weights do not come from files, so that the predictor could never be loaded.
         """
-        target = Path(directory)
-        if target.exists() and not (target / _DESCRIPTION).is_file() and any(target.iterdir()):
-            raise ArgumentError(f"{target} exists and holds no predictor; choose another folder")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
-            self._write(temporary)
-            _replace_directory(temporary, target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        description = self._description()
+        with atomic_folder(directory, marker=DESCRIPTION) as folder:
+            write_predictor(folder, description, self.head)
 
-    def _write(self, folder: Path) -> None:
-        if isinstance(self.head, LinearHead):
-            from safetensors.numpy import save_file
-
-            tensors = {name: np.ascontiguousarray(value) for name, value in self.head.tensors().items()}
-            save_file(tensors, folder / _LINEAR)
-        else:
-            import skops.io
-
-            assert isinstance(self.head, EstimatorHead)
-            skops.io.dump(self.head.estimator, folder / _ESTIMATOR)
-        (folder / _DESCRIPTION).write_text(json.dumps(self._description(), indent=2) + "\n")
-
-    def _description(self) -> dict[str, Any]:
-        base = None
-        if self.model is not None:
-            base = {"name": self.model.name, "sha256": self.model.sha256, "dtype": str(self.model.dtype)[6:]}
-        return {
-            "format": FORMAT,
-            "fastgenome": __version__,
-            "task": asdict(self.task),
-            "model": base,
-            "pooling": self.pooling,
-            "layer": self.layer if self.layer is None or isinstance(self.layer, int) else list(self.layer),
-            "features": list(self.features),
-            "inputs": len(self.head.mean) if isinstance(self.head, LinearHead) else None,
-            "hyperparameters": self.hyperparameters,
-            "metrics": self.metrics,
-        }
+    def _description(self) -> Description:
+        layer = self.layer if self.layer is None or isinstance(self.layer, int) else list(self.layer)
+        return Description(
+            task=self.task,
+            model=None if self.model is None else _name_of(self.model),
+            pooling=self.pooling,
+            layer=layer,
+            features=self.features,
+            inputs=self.n_inputs,
+            hyperparameters=self.hyperparameters,
+            metrics=self.metrics,
+        )
 
     @classmethod
     def load(
-        cls, directory: str | Path, *, model: str | Model | None = None, device: str = "auto"
+        cls,
+        directory: str | Path,
+        *,
+        model: str | Model | None = None,
+        device: str = "auto",
+        trusted: Sequence[str] = (),
     ) -> Predictor:
         """Open a saved predictor.
 
         Args:
             directory: written by ``save``.
-            model: the base model, where it no longer lies under its stored name.
+            model: the base model, by name, directory or loaded, where it no longer lies in the directory
+                that was stored; its weights must be those of training.
             device: for the base model; its precision is that of training.
+            trusted: types that a scikit-learn head may hold beyond those that skops trusts by itself, such
+                as "sklearn.tree._tree.Tree" of a forest; name them only for files whose source you trust.
 
         Raises:
             CheckpointError: files are missing or damaged, or the base model is not the one trained with.
         """
         folder = Path(directory)
-        description = _read_description(folder)
-        base = description["model"]
-        loaded = None if base is None else _base_model(base, model, device)
-        layer = description["layer"]
-        predictor = cls(
-            loaded, features=tuple(description["features"]), pooling=description["pooling"], layer=layer
-        )
-        task = description["task"]
-        predictor.task = Task(task["kind"], tuple(task["classes"]), tuple(task["label_names"]))
-        predictor.metrics = description["metrics"]
-        predictor.hyperparameters = description["hyperparameters"]
-        predictor.head = _read_head(folder, predictor.task)
+        stored = read_description(folder)
+        base = None if stored.model is None else _base_model(stored.model, model, device)
+        try:
+            predictor = cls.untrained(
+                base, features=stored.features, pooling=stored.pooling, layer=stored.layer
+            )
+        except ArgumentError as error:
+            raise CheckpointError(f"{folder / DESCRIPTION} is damaged: {error}") from error
+        if predictor.n_inputs != stored.inputs:
+            raise CheckpointError(
+                f"{folder} was trained on {stored.inputs} inputs, but its model and features give "
+                f"{predictor.n_inputs}; use the release of fastgenome that wrote it"
+            )
+        predictor.task = stored.task
+        predictor.metrics = stored.metrics
+        predictor.hyperparameters = stored.hyperparameters
+        predictor.head = read_head(folder, stored.task, stored.inputs, trusted)
         return predictor
 
 
@@ -233,69 +241,35 @@ def _all_sequences(sequences: Sequence[str] | str | Path) -> list[str]:
     return cleaned
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
-    try:
-        description: dict[str, Any] = json.loads((folder / _DESCRIPTION).read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder} is no readable predictor: {error}") from None
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise CheckpointError(f"{folder / _DESCRIPTION} is not of format {FORMAT}; use a newer fastgenome")
-    keys = ("task", "model", "pooling", "layer", "features", "hyperparameters", "metrics")
-    if missing := [key for key in keys if key not in description]:
-        raise CheckpointError(f"{folder / _DESCRIPTION} lacks {missing}")
-    return description
+def _name_of(model: Model) -> BaseModel:
+    """What finds the model again; ArgumentError for one whose weights do not come from files."""
+    from fastgenome.models import REGISTRY
+
+    if model.sha256 is None:
+        raise ArgumentError(
+            f"the base model {model.name!r} was not loaded from files, so that the predictor could not be "
+            "loaded again; save the model, load it with fastgenome.load, and train on that"
+        )
+    # A relative directory would be looked for wherever the predictor is loaded.
+    name = model.name if model.name in REGISTRY else str(Path(model.name).resolve())
+    return BaseModel(name, model.sha256, str(model.dtype).removeprefix("torch."))
 
 
-def _base_model(base: dict[str, str], model: str | Model | None, device: str) -> Model:
+def _base_model(base: BaseModel, model: str | Path | Model | None, device: str) -> Model:
     from fastgenome.models import load
 
-    source = model if model is not None else base["name"]
-    loaded = load(source, device=device, dtype=base["dtype"]) if isinstance(source, (str, Path)) else source
-    if loaded.sha256 != base["sha256"]:
+    if model is None:
+        try:
+            loaded = load(base.name, device=device, dtype=base.dtype)
+        except ModelError as error:
+            raise CheckpointError(
+                f"cannot load the base model; where it has moved, give model=: {error}"
+            ) from error
+    else:
+        loaded = load(model, device=device, dtype=base.dtype) if isinstance(model, (str, Path)) else model
+    if loaded.sha256 != base.sha256:
         raise CheckpointError(
-            f"the predictor was trained on {base['name']!r} with weights of sha256 {base['sha256'][:16]}…, "
+            f"the predictor was trained on {base.name!r} with weights of sha256 {base.sha256[:16]}…, "
             f"but {loaded.name!r} has {(loaded.sha256 or 'none')[:16]}…; give the right one as model="
         )
     return loaded
-
-
-def _read_head(folder: Path, task: Task) -> Head:
-    if (folder / _LINEAR).is_file():
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        try:
-            tensors = load_file(folder / _LINEAR)
-            return LinearHead(
-                task.kind, **{name: tensors[name] for name in ("mean", "scale", "weight", "bias")}
-            )
-        except (SafetensorError, KeyError, OSError) as error:
-            raise CheckpointError(f"cannot read {folder / _LINEAR}: {error}") from None
-    if (folder / _ESTIMATOR).is_file():
-        import skops.io
-        from skops.io.exceptions import UntrustedTypesFoundException
-
-        try:
-            # Only types that skops itself trusts (scikit-learn, NumPy, SciPy) are built.
-            return EstimatorHead(task.kind, skops.io.load(folder / _ESTIMATOR))
-        except UntrustedTypesFoundException as error:
-            raise CheckpointError(
-                f"{folder / _ESTIMATOR} holds types that are not trusted: {error}"
-            ) from None
-        except Exception as error:
-            raise CheckpointError(f"cannot read {folder / _ESTIMATOR}: {error}") from error
-    raise CheckpointError(f"{folder} has neither {_LINEAR} nor {_ESTIMATOR}")
-
-
-def _replace_directory(temporary: Path, target: Path) -> None:
-    """Sync a finished directory and move it into place."""
-    for path in [*temporary.iterdir(), temporary]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    temporary.chmod(0o755)
-    if target.exists():
-        shutil.rmtree(target)
-    temporary.replace(target)

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 _KEPT_REJECTIONS = 1000
+_MISSING_LABELS = frozenset({"", "na", "n/a", "nan", "null", "none"})
 
 
 class RawRecord(NamedTuple):
@@ -16,7 +17,10 @@ class RawRecord(NamedTuple):
 
 
 class SequenceRecord(NamedTuple):
-    """A cleaned record: upper-case A, C, G, T, N only."""
+    """A cleaned record: upper-case A, C, G, T, N only.
+
+    A record without a name in its source has its number as its id: 1 for the first, as in `Rejection`.
+    """
 
     id: str
     sequence: str
@@ -43,8 +47,8 @@ class ReadReport:
 
     `reasons` counts the rejects by reason, `rejections` keeps the first 1,000. The counts of bases say what
     cleaning changed in the records that were handed out: lower case raised, U made T, IUPAC codes made N,
-    gaps removed. `duplicate_ids` counts records handed out whose id had been handed out before. `complete`
-    tells whether the source was read to its end.
+    gaps removed. `duplicate_ids` counts records handed out whose id had been handed out before,
+    `all_n_records` those without any A, C, G or T. `complete` tells whether the source was read to its end.
     """
 
     n_in: int = 0
@@ -53,6 +57,7 @@ class ReadReport:
     reasons: dict[str, int] = field(default_factory=dict)
     rejections: list[Rejection] = field(default_factory=list)
     duplicate_ids: int = 0
+    all_n_records: int = 0
     lowercase_bases: int = 0
     rna_bases: int = 0
     iupac_bases: int = 0
@@ -87,6 +92,21 @@ class ReadReport:
             "IUPAC codes read as N": self.iupac_bases,
             "gap characters removed": self.gap_bases,
             "repeated ids kept": self.duplicate_ids,
+            "records of N alone kept": self.all_n_records,
         }
         parts += [f"{count:,} {what}" for what, count in notes.items() if count]
         return "; ".join(parts)
+
+
+def is_missing_label(value: object) -> bool:
+    """Whether a label is absent: None, NaN, pandas' NA and NaT, or na, n/a, nan, null, none or no text."""
+    if isinstance(value, str):
+        return value.strip().casefold() in _MISSING_LABELS
+    if value is None:
+        return True
+    try:
+        # Only NaN and its like differ from themselves.
+        return bool(value != value)
+    except TypeError:
+        # pandas' NA neither equals itself nor differs.
+        return True

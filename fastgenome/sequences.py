@@ -1,7 +1,6 @@
 """DNA from files, standard input and lists: cleaned records, and an account of every record read."""
 
 import os
-import re
 import stat
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -9,14 +8,16 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from fastgenome import _core
-from fastgenome.errors import ArgumentError, InputError, TruncatedInputError
+from fastgenome.cleaning import why_not_dna
+from fastgenome.errors import ArgumentError, InputError, RejectedRecordsError, TruncatedInputError
 from fastgenome.formats import Format, check_format, detect_format
-from fastgenome.records import RawRecord, ReadReport, Rejection, SequenceRecord
+from fastgenome.records import RawRecord, ReadReport, Rejection, SequenceRecord, is_missing_label
 from fastgenome.streams import ByteStream, PathLike, ReadableBytes
 from fastgenome.tables import Columns, read_delimited, read_parquet
 
 __all__ = [
     "Acceptance",
+    "ReadOptions",
     "ReadReport",
     "Rejection",
     "SequenceReader",
@@ -27,8 +28,6 @@ __all__ = [
 
 Source: TypeAlias = PathLike | ReadableBytes | Iterable[str]
 
-_MISSING_LABELS = frozenset({"", "na", "nan"})
-_NOT_NUCLEOTIDE = re.compile(r"[^ACGTUNRYSWKMBDHV.\s-]", re.IGNORECASE)
 # Records that are cleaned together; many short ones must not add up to much memory.
 _BATCH_BASES = 1 << 22
 _BATCH_RECORDS = 1 << 16
@@ -42,12 +41,14 @@ class Acceptance:
         min_length: bases that a cleaned record must have.
         on_duplicate: "keep" hands a repeated id out and counts it, "reject" rejects it; both remember every
             id. "ignore" does not look, so that memory stays constant over any number of records.
-        on_all_n: "keep" or "reject" records without any A, C, G or T.
+        on_all_n: "keep" hands records without any A, C, G or T out and counts them, "reject" rejects them.
+        strict: end the reading with an error where any record was rejected.
     """
 
     min_length: int = 1
     on_duplicate: Literal["keep", "reject", "ignore"] = "keep"
     on_all_n: Literal["keep", "reject"] = "keep"
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if self.min_length < 1:
@@ -56,6 +57,27 @@ class Acceptance:
             raise ArgumentError(f"on_duplicate is {self.on_duplicate!r}; use 'keep', 'reject' or 'ignore'")
         if self.on_all_n not in ("keep", "reject"):
             raise ArgumentError(f"on_all_n is {self.on_all_n!r}; use 'keep' or 'reject'")
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a source is read, for functions that do more than read; see `read_sequences` for each field."""
+
+    format: Format | None = None
+    sequence_column: str | int = "sequence"
+    id_column: str | int | None = None
+    header: bool = True
+    on_duplicate: Literal["keep", "reject", "ignore"] = "keep"
+    on_all_n: Literal["keep", "reject"] = "keep"
+    strict: bool = False
+
+    def read(
+        self, source: Source, *, label_columns: Sequence[str | int] = (), min_length: int = 1
+    ) -> "SequenceReader":
+        """Read a source so; see `read_sequences`."""
+        columns = Columns(self.sequence_column, self.id_column, tuple(label_columns), self.header)
+        acceptance = Acceptance(min_length, self.on_duplicate, self.on_all_n, self.strict)
+        return SequenceReader(source, self.format, columns, acceptance)
 
 
 def read_sequences(
@@ -69,15 +91,18 @@ def read_sequences(
     min_length: int = 1,
     on_duplicate: Literal["keep", "reject", "ignore"] = "keep",
     on_all_n: Literal["keep", "reject"] = "keep",
+    strict: bool = False,
 ) -> "SequenceReader":
     """Read DNA from a file, standard input or a list, and account for every record.
+
+    A record without a name, as in a list or in text, is named by its number from 1.
 
     Args:
         source: a path, "-" for standard input, an open binary file, or strings; gzip is known by its bytes.
         format: "fasta", "fastq" (four lines a record), "csv", "tsv", "parquet" or "text" (a sequence a line);
             None goes by the file's ending, then by its first bytes.
         sequence_column, id_column, label_columns, header: where a table holds what, see `Columns`.
-        min_length, on_duplicate, on_all_n: which records are used, see `Acceptance`.
+        min_length, on_duplicate, on_all_n, strict: which records are used, see `Acceptance`.
 
     Returns:
         A reader to iterate over.
@@ -85,10 +110,11 @@ def read_sequences(
     Raises:
         InputError: the source cannot be opened or its format is not known (here); it holds no usable record
             or mostly other text than DNA, or is damaged (while iterating).
+        RejectedRecordsError: with `strict`, records were rejected (at the end of the iteration).
         ArgumentError: an argument is out of its range.
     """
-    columns = Columns(sequence_column, id_column, tuple(label_columns), header)
-    return SequenceReader(source, format, columns, Acceptance(min_length, on_duplicate, on_all_n))
+    options = ReadOptions(format, sequence_column, id_column, header, on_duplicate, on_all_n, strict)
+    return options.read(source, label_columns=label_columns, min_length=min_length)
 
 
 def clean_sequences(sequences: Sequence[str]) -> list[str]:
@@ -101,7 +127,7 @@ def clean_sequences(sequences: Sequence[str]) -> list[str]:
         As many strings, of upper-case A, C, G, T, N only; none is empty.
 
     Raises:
-        InputError: sequences are empty or not DNA; the message names the first of them by index.
+        InputError: sequences are empty or not DNA; the message names the first of them by index from 0.
         ArgumentError: `sequences` is one string.
     """
     if isinstance(sequences, str):
@@ -109,7 +135,7 @@ def clean_sequences(sequences: Sequence[str]) -> list[str]:
     raw = [record.sequence for record in _from_strings(sequences)]
     cleaned, counts = _core.clean(raw)
     bad = [
-        f"{index} ({_why_not_dna(raw[index]) if counts[index, 4] else 'empty'})"
+        f"{index} ({why_not_dna(raw[index]) if counts[index, 4] else 'empty'})"
         for index in range(len(raw))
         if counts[index, 4] or not cleaned[index]
     ]
@@ -190,6 +216,8 @@ class SequenceReader:
                     yield admitted
         self.report.complete = True
         _check_usable(self.report, self.name)
+        if self._acceptance.strict:
+            _check_all_used(self.report, self.name)
 
     def _raw_records(self) -> Generator[RawRecord, None, None]:
         """Yield what the source holds; closing the generator closes the file."""
@@ -247,6 +275,7 @@ class _Admission:
         report.iupac_bases += iupac
         report.gap_bases += gaps
         report.n_out += len(admitted)
+        report.all_n_records += sum(_is_all_n(record.sequence) for record in admitted)
         report.bases_out += sum(len(record.sequence) for record in admitted)
         return admitted
 
@@ -257,14 +286,14 @@ class _Admission:
         if raw.defect:
             return "malformed", raw.defect
         if invalid:
-            return "not_dna", _why_not_dna(raw.sequence)
+            return "not_dna", why_not_dna(raw.sequence)
         if length == 0:
             return "empty", "no bases" + (" besides gaps" if raw.sequence else "")
         if length < rules.min_length:
             return "too_short", f"{length} bases, fewer than {rules.min_length}"
-        if rules.on_all_n == "reject" and record.sequence.count("N") == length:
+        if rules.on_all_n == "reject" and _is_all_n(record.sequence):
             return "all_n", f"{length} bases, all of them N"
-        if any(label.casefold() in _MISSING_LABELS for label in raw.labels):
+        if any(map(is_missing_label, raw.labels)):
             return "missing_label", f"labels {raw.labels}"
         return self._refuse_duplicate(raw.id)
 
@@ -282,13 +311,13 @@ class _Admission:
 
 
 def _from_strings(sequences: Iterable[str]) -> Iterator[RawRecord]:
-    """Yield strings as records named by their index from 0."""
+    """Yield strings as records without a name."""
     for index, sequence in enumerate(sequences):
         if not isinstance(sequence, str):
             raise InputError(
-                f"sequence {index} is {type(sequence).__name__} ({sequence!r:.40}), expected str"
+                f"sequences[{index}] is {type(sequence).__name__} ({sequence!r:.40}), expected str"
             )
-        yield RawRecord(str(index), str(sequence))
+        yield RawRecord("", str(sequence))
 
 
 def _from_stream(stream: ByteStream, format: Format, columns: Columns) -> Iterator[RawRecord]:
@@ -331,10 +360,9 @@ def _grouped(records: Iterable[RawRecord], bases: int) -> Iterator[list[RawRecor
         yield batch
 
 
-def _why_not_dna(sequence: str) -> str:
-    """Say what makes a sequence something else than DNA or RNA."""
-    found = _NOT_NUCLEOTIDE.search(sequence)
-    return f"{found.group()!r} at position {found.start() + 1}" if found else "both T and U"
+def _is_all_n(sequence: str) -> bool:
+    """Tell whether a cleaned sequence has no known base."""
+    return not sequence.strip("N")
 
 
 def _is_pipe(path: PathLike) -> bool:
@@ -367,3 +395,14 @@ def _check_usable(report: ReadReport, name: str) -> None:
         )
     if report.n_out == 0:
         raise InputError(f"no record of {name} can be used: {report.summary()}")
+
+
+def _check_all_used(report: ReadReport, name: str) -> None:
+    """Refuse a source of which records were rejected."""
+    if report.n_rejected:
+        first = report.rejections[0]
+        raise RejectedRecordsError(
+            f"{report.n_rejected} of the {report.n_in} records of {name} were rejected (first record "
+            f"{first.number}, {first.id!r}: {first.reason}, {first.detail}), and strict allows none",
+            report,
+        )

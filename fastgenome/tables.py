@@ -33,7 +33,9 @@ class Columns:
     def __post_init__(self) -> None:
         named = [column for column in (self.sequence, self.id, *self.labels) if isinstance(column, str)]
         if not self.header and named:
-            raise ArgumentError(f"header=False: give columns as numbers from 0, not as the name {named[0]!r}")
+            raise ArgumentError(
+                f"header=False (--no-header): give columns as numbers from 0, not as the name {named[0]!r}"
+            )
 
     def locate(self, names: Sequence[str], source: str) -> "Located":
         """Find the columns in a table; raises InputError that names the columns there are."""
@@ -169,10 +171,12 @@ def _locate(column: str | int, names: Sequence[str], argument: str, source: str)
     if found == 1:
         return names.index(column)
     if found:
-        raise InputError(f"{source} has {found} columns {column!r} ({argument}); give the number of one")
+        raise InputError(
+            f"{source} has {found} columns {column!r} ({argument}); give the number of one, from 0"
+        )
     raise InputError(
         f"{source} has no column {column!r} ({argument}); its columns are {there}. "
-        "If the first line of the file is not a header, pass header=False and column numbers"
+        "If the first line of the file is not a header, pass header=False (--no-header) and column numbers"
     )
 
 

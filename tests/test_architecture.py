@@ -46,6 +46,8 @@ ROOMS = [
     ("embedding", 4),
     ("serving", 5),
     ("studies", 5),
+    ("cli_options", 5),
+    ("cli_output", 5),
     ("cli", 5),
 ]
 CORE_USERS = {"tokenizers", "features", "sequences"}
@@ -140,6 +142,7 @@ def test_all_is_the_public_interface() -> None:
         "Predictor",
         "PretrainConfig",
         "Probe",
+        "ReadOptions",
         "Tokens",
         "ZCurve",
         "__version__",

@@ -13,6 +13,9 @@ from typer.testing import CliRunner, Result
 
 import fastgenome as fg
 from fastgenome.cli import app
+from fastgenome.errors import InputError
+from fastgenome.scoring import sequence_table
+from fastgenome.scoring.writers import TableWriter
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -87,9 +90,9 @@ def test_embed_truncated_gzip_leaves_nothing(fasta: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (">p\nMKVLAAGIVGLPNVGKSTL\n", "protein"),
-        ("", "no records"),
-        (">a\n\n>b\n\n", "empty"),
+        (">p\nMKVLAAGIVGLPNVGKSTL\n", "this looks like protein"),
+        ("", "in.fa holds no records"),
+        (">a\n\n>b\n\n", "2 rejected (empty 2)"),
     ],
     ids=["protein", "nothing", "empty-records"],
 )
@@ -99,18 +102,202 @@ def test_embed_refuses_what_is_no_dna(tmp_path: Path, content: str, message: str
     result = run("embed", path, "-o", tmp_path / "out.tsv")
     assert result.exit_code == 1
     assert message in result.stderr
+    assert not (tmp_path / "out.tsv").exists()
 
 
-def test_rejects_are_listed_and_strict_fails(tmp_path: Path) -> None:
+@pytest.fixture
+def with_rejects(tmp_path: Path) -> Path:
     path = tmp_path / "in.fa"
     path.write_text(f">good\n{random_dna(100)}\n>more\n{random_dna(90)}\n>bad\nACGTEFJ\n>void\n\n")
-    result = run("features", path, "-o", tmp_path / "out.tsv")
+    return path
+
+
+def test_rejects_are_listed(with_rejects: Path, tmp_path: Path) -> None:
+    result = run("features", with_rejects, "-o", tmp_path / "out.tsv")
     assert result.exit_code == 0
     assert "4 records read, 2 used, 2 rejected" in result.stdout
     assert "rejected record 3 (bad): not_dna" in result.stdout
-    strict = run("features", path, "-o", tmp_path / "out.tsv", "--strict", "--json")
-    assert strict.exit_code == 1
-    assert [r["reason"] for r in json.loads(strict.stdout)["reading"]["rejections"]] == ["not_dna", "empty"]
+
+
+@pytest.mark.parametrize("command", ["features", "embed"])
+def test_strict_leaves_no_output_and_gives_the_account(
+    with_rejects: Path, tmp_path: Path, command: str
+) -> None:
+    result = run(command, with_rejects, "-o", tmp_path / "out.tsv", "--strict", "--json", "--emissions")
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert [r["reason"] for r in report["reading"]["rejections"]] == ["not_dna", "empty"]
+    assert report["emissions"]["seconds"] > 0
+    assert json.loads(result.stderr)["error"] == "RejectedRecordsError"
+    assert "2 of the 4 records" in json.loads(result.stderr)["message"]
+    assert [path.name for path in tmp_path.iterdir()] == ["in.fa"]
+
+
+def test_strict_passes_where_nothing_is_rejected(fasta: Path, tmp_path: Path) -> None:
+    assert run("features", fasta, "-o", tmp_path / "out.tsv", "--strict").exit_code == 0
+    assert (tmp_path / "out.tsv").exists()
+
+
+def ids_of(path: Path) -> list[str]:
+    return [line.split("\t")[0] for line in path.read_text().splitlines()[1:]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ids", "text"),
+    [
+        ([], ["a", "b", "a"], "1 repeated ids kept"),
+        (["--duplicates", "reject"], ["a", "b"], "rejected record 3 (a): duplicate_id"),
+        (["--duplicates", "ignore"], ["a", "b", "a"], "3 records read, 3 used, 0 rejected\n"),
+    ],
+    ids=["keep", "reject", "ignore"],
+)
+def test_duplicate_ids_are_counted_or_rejected(
+    tmp_path: Path, arguments: list[str], ids: list[str], text: str
+) -> None:
+    path, out = tmp_path / "in.fa", tmp_path / "out.tsv"
+    path.write_text(">a\nACGTA\n>b\nGGGGG\n>a\nCCCCC\n")
+    result = run("features", path, "-o", out, "--set", "gc", *arguments)
+    assert result.exit_code == 0, result.output
+    assert ids_of(out) == ids
+    assert text in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ids", "text"),
+    [
+        ([], ["a", "n"], "1 records of N alone kept"),
+        (["--all-n", "reject"], ["a"], "rejected record 2 (n): all_n, 8 bases, all of them N"),
+    ],
+    ids=["keep", "reject"],
+)
+def test_all_n_records_are_counted_or_rejected(
+    tmp_path: Path, arguments: list[str], ids: list[str], text: str
+) -> None:
+    path, out = tmp_path / "in.fa", tmp_path / "out.tsv"
+    path.write_text(">a\nACGTACGT\n>n\nNNNNNNNN\n")
+    result = run("features", path, "-o", out, *arguments)
+    assert result.exit_code == 0, result.output
+    assert ids_of(out) == ids
+    assert text in result.stdout
+
+
+def test_records_shorter_than_k_are_rejected(tmp_path: Path) -> None:
+    path, out = tmp_path / "in.fa", tmp_path / "out.tsv"
+    path.write_text(">a\nACGT\n>b\nACG\n")
+    assert (
+        "rejected record 2 (b): too_short, 3 bases, fewer than 4" in run("features", path, "-o", out).stdout
+    )
+    assert ids_of(out) == ["a"]
+    assert run("features", path, "-o", out, "--set", "gc,zcurve").exit_code == 0
+    assert ids_of(out) == ["a", "b"]
+
+
+FASTA = b">a\nAC-GT..\nacgt\n>b\nGGGGC\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        FASTA,
+        FASTA.replace(b"\n", b"\r\n"),
+        b"\xef\xbb\xbf" + FASTA,
+        gzip.compress(FASTA[:20]) + gzip.compress(FASTA[20:]),
+    ],
+    ids=["plain", "crlf", "bom", "gzip-members"],
+)
+@pytest.mark.parametrize("from_stdin", [False, True], ids=["file", "stdin"])
+def test_every_way_of_writing_gives_the_same_table(tmp_path: Path, content: bytes, from_stdin: bool) -> None:
+    path = tmp_path / "in.fa"
+    path.write_bytes(content)
+    source = "-" if from_stdin else path
+    result = run("features", source, "-o", tmp_path / "out.tsv", "--set", "gc", stdin=content)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out.tsv").read_text() == "id\tgc__gc_content\na\t0.5\nb\t1\n"
+    assert "4 lower-case bases raised; 3 gap characters removed" in result.stdout
+
+
+def test_output_may_not_be_the_input(tmp_path: Path) -> None:
+    path, link = tmp_path / "t.csv", tmp_path / "link.csv"
+    path.write_text("sequence\nACGTACGT\n")
+    link.symlink_to(path)
+    for source, out in ((path, path), (link, path), (path, link)):
+        result = run("features", source, "-o", out)
+        assert result.exit_code == 1
+        assert "is the input itself" in result.stderr
+    assert path.read_text() == "sequence\nACGTACGT\n"
+
+
+@pytest.mark.parametrize("command", ["embed", "features"])
+def test_failure_after_rows_were_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(sequence_table, "_BASES_AT_A_TIME", 1 << 14)
+    rows = []
+    write = TableWriter.write
+    monkeypatch.setattr(
+        TableWriter, "write", lambda self, columns: (rows.append(len(columns["id"])), write(self, columns))
+    )
+    path = tmp_path / "in.fa.gz"
+    content = gzip.compress(
+        "".join(f">{i}\n{random_dna(2000, i)}\n" for i in range(800)).encode(), compresslevel=1
+    )
+    # Stored bytes are read in pieces of 256 kB; the damage stands in the second.
+    assert len(content) > 400_000
+    path.write_bytes(content[:-80_000] + b"\xff" * 80_000)
+    extra = ["--layer", 0, "--pooling", "mean"] if command == "embed" else ["--set", "gc"]
+    result = run(command, path, "-o", tmp_path / "out.parquet", *extra)
+    assert result.exit_code == 1
+    assert "damaged gzip data" in result.stderr
+    assert sum(rows) > 50
+    assert [found.name for found in tmp_path.iterdir()] == ["in.fa.gz"]
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("none/out.tsv", "No such file or directory"),
+        ("file/out.tsv", "Not a directory"),
+        ("folder.tsv", "it exists and is not a regular file"),
+        ("out.doc", "the ending of"),
+    ],
+    ids=["no-folder", "below-a-file", "a-folder", "unknown-ending"],
+)
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+def test_unwritable_output_is_one_line(
+    fasta: Path, tmp_path: Path, out: str, message: str, as_json: bool
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.tsv").mkdir()
+    result = run("features", fasta, "-o", tmp_path / out, *["--json"] * as_json)
+    assert (result.exit_code, result.stdout) == (1, "")
+    if as_json:
+        error = json.loads(result.stderr)
+        assert (error["error"], message in error["message"]) == ("ArgumentError", True)
+    else:
+        assert result.stderr.startswith("fastgenome: error: ")
+        assert message in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("ending", [".tsv", ".tsv.gz", ".parquet", ".npy"])
+def test_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / "in.fa"
+    path.write_text("".join(f">{i}\n{random_dna(60, i)}\n" for i in range(300)))
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
+        "from fastgenome.cli import main; main()"
+    )
+    out = tmp_path / f"out{ending}"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "features", path, "-o", out],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"fastgenome: error: {out}: File too large\n"
+    assert [found.name for found in tmp_path.iterdir()] == ["in.fa"]
 
 
 def test_features_table_equals_the_transformers(fasta: Path, tmp_path: Path) -> None:
@@ -125,7 +312,7 @@ def test_features_table_equals_the_transformers(fasta: Path, tmp_path: Path) -> 
 def test_features_refuses_an_unknown_set(fasta: Path, tmp_path: Path) -> None:
     result = run("features", fasta, "--set", "colour", "-o", tmp_path / "out.tsv")
     assert result.exit_code == 1
-    assert "zcurve" in result.stderr
+    assert "no feature set 'colour', expected zcurve, gc, kmer" in result.stderr
 
 
 def test_finetune_then_predict(tmp_path: Path) -> None:
@@ -171,10 +358,26 @@ def test_predict_windows_of_a_long_record(fasta: Path, tmp_path: Path) -> None:
     ("rows", "arguments", "message"),
     [
         (["ACGTACGT,1", "ACGTACGA,1"], [], "one class only"),
-        (["ACGTACGT,1", "ACGTACGA,0"], ["--label", "target"], "label"),
-        (["ACGTACGT,1", "ACGTACGA,0"], ["--method", "magic"], "probe"),
+        (["ACGTACGT,1", "ACGTACGA,0"], ["--label", "target"], "no column 'target' (label_columns)"),
+        (["ACGTACGT,1", "ACGTACGA,0"], ["--method", "magic"], "got 'magic'"),
+        (["ACGTACGT,1", "ACGTACGA,0"], ["--set", "depth=3"], "each of pooling, layer, seed"),
+        (["ACGTACGT,1", "ACGTACGA,0"], ["--set", "seed"], "'seed': expected KEY=VALUE"),
+        (["ACGTACGT,1", "ACGTACGA,0"], ["--set", "seed=x"], "seed must be a whole number"),
+        (["ACGTACGT,1", "ACGTACGA,0"], ["--set", "layer=99"], "layer must be one or more of"),
+        (["ACGTACGT,1", "ACGTACGA,0"], ["--set", "pooling=3"], "pooling must be one or more of mean"),
+        (["ACGTACGT,1", "ACGTACGA,0", "ACGT,nan"], ["--strict"], "missing_label"),
     ],
-    ids=["one-class", "missing-column", "unknown-method"],
+    ids=[
+        "one-class",
+        "missing-column",
+        "unknown-method",
+        "setting",
+        "no-value",
+        "seed",
+        "layer",
+        "pooling",
+        "strict",
+    ],
 )
 def test_finetune_refuses(tmp_path: Path, rows: list[str], arguments: list[str], message: str) -> None:
     path = tmp_path / "train.csv"
@@ -183,6 +386,139 @@ def test_finetune_refuses(tmp_path: Path, rows: list[str], arguments: list[str],
     assert result.exit_code == 1
     assert message in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+LABELLED = "ACGTACGTGG,1\nGGGGCCCCGC,1\nCCGCGGCAGG,1\nAATTATATAA,0\nTTTATAACTA,0\nTAATCTATTA,0\n"
+
+
+def test_finetune_counts_missing_targets(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text(f"sequence,label\n{LABELLED}ACGTACGTAC,NaN\nACGTACGTAC,\nACGTACGTAC,N/A\n")
+    result = run("finetune", path, "--model", "none", "--features", "gc", "-o", tmp_path / "run", "--json")
+    assert result.exit_code == 0, result.output
+    reading = json.loads(result.stdout)["train_reading"]
+    assert (reading["n_in"], reading["n_out"], reading["reasons"]) == (9, 6, {"missing_label": 3})
+
+
+def test_finetune_settings_reach_the_method(tmp_path: Path) -> None:
+    path, folder = tmp_path / "train.csv", tmp_path / "run"
+    path.write_text(f"sequence,label\n{LABELLED}")
+    options = ["--set", "layer=0,-1", "--set", "pooling=mean+max", "--set", "seed=7"]
+    result = run("finetune", path, "-o", folder, *options)
+    assert result.exit_code == 0, result.output
+    predictor = fg.Predictor.load(folder)
+    assert (tuple(predictor.layer), predictor.pooling) == ((0, -1), "mean+max")
+
+
+@pytest.mark.parametrize("out", ["file", "file/sub", "taken"], ids=["a-file", "below-a-file", "taken"])
+def test_finetune_checks_its_folder_before_it_reads(tmp_path: Path, out: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.txt").touch()
+    result = run("finetune", tmp_path / "missing.csv", "-o", tmp_path / out)
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert ("not a folder" if out != "taken" else "is not empty") in result.stderr
+
+
+def test_predict_needs_a_predictor(fasta: Path, tmp_path: Path) -> None:
+    result = run("predict", fasta, "-o", tmp_path / "out.tsv")
+    assert result.exit_code == 2
+    assert "--predictor" in result.stderr
+    result = run("predict", fasta, "-o", tmp_path / "out.tsv", "--predictor", tmp_path / "none")
+    assert result.exit_code == 1
+    assert "is no readable predictor" in result.stderr
+
+
+def test_labels_may_be_called_like_other_columns(tmp_path: Path) -> None:
+    path, out = tmp_path / "train.csv", tmp_path / "out.tsv"
+    rows = [f"r{i},{row.split(',')[0]},{i % 2},{i // 3}" for i, row in enumerate(LABELLED.split())]
+    path.write_text("\n".join(["name,sequence,id,start", *rows]) + "\n")
+    arguments = ["--model", "none", "--features", "gc", "--label", "id", "--label", "start"]
+    assert run("finetune", path, "-o", tmp_path / "run", *arguments).exit_code == 0
+    arguments = ["--predictor", tmp_path / "run", "--id-column", "name", "--window", 5]
+    assert run("predict", path, "-o", out, *arguments).exit_code == 0
+    header = "id start end prediction_id prediction_start probability_id probability_start"
+    assert out.read_text().splitlines()[0].split("\t") == header.split()
+    assert ids_of(out) == [f"r{i}" for i in range(6) for _ in range(2)]
+
+
+def test_regression_column_is_called_prediction(tmp_path: Path) -> None:
+    path, out = tmp_path / "train.csv", tmp_path / "out.npy"
+    path.write_text("sequence,id\nACGTA,0.5\nGGGGA,1.25\nAAAAA,-2\nCGCGC,3.5\n")
+    arguments = ["--model", "none", "--features", "gc", "--label", "id", "--task", "regression"]
+    assert run("finetune", path, "-o", tmp_path / "run", *arguments).exit_code == 0
+    assert run("predict", path, "--predictor", tmp_path / "run", "-o", tmp_path / "out.tsv").exit_code == 0
+    header, *rows = (tmp_path / "out.tsv").read_text().splitlines()
+    assert header == "id\tprediction"
+    # The ending decides the format whatever its case.
+    assert run("predict", path, "--predictor", tmp_path / "run", "-o", out.with_suffix(".NPY")).exit_code == 0
+    matrix = np.load(out.with_suffix(".NPY"))
+    np.testing.assert_allclose(matrix[:, 0], [float(row.split("\t")[1]) for row in rows], rtol=1e-6)
+
+
+@pytest.mark.parametrize("command", ["features", "embed"])
+def test_tables_of_any_layout_are_read(tmp_path: Path, command: str) -> None:
+    path, out = tmp_path / "in.dat", tmp_path / "out.tsv"
+    path.write_text("0.5\tx\tACGTACGT\n0.7\ty\tGGGGGGGG\n")
+    layout = ["--format", "tsv", "--no-header", "--sequence-column", 2]
+    assert run(command, path, "-o", out, *layout).exit_code == 0
+    assert ids_of(out) == ["1", "2"]
+    assert run(command, path, "-o", out, *layout, "--id-column", 1).exit_code == 0
+    assert ids_of(out) == ["x", "y"]
+    result = run(command, path, "-o", out, "--format", "tsv", "--no-header")
+    assert result.exit_code == 1
+    assert "give columns as numbers from 0, not as the name 'sequence'" in result.stderr
+    result = run(command, path, "-o", out, "--format", "genbank")
+    assert "format is 'genbank'; use one of fasta" in result.stderr
+
+
+def test_yeast_reporter_trains_and_predicts(data_dir: Path, tmp_path: Path) -> None:
+    path, out = data_dir / "yeast_3utr_reporter" / "shalem_15.tsv.gz", tmp_path / "out.tsv"
+    layout = ["--no-header", "--sequence-column", 0]
+    train = ["--label", 1, "--model", "none", "--features", "gc", "--json", "-o", tmp_path / "run"]
+    result = run("finetune", path, *layout, *train)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert (report["task"], report["train_reading"]["n_in"]) == ("regression", 14_172)
+    result = run("predict", path, *layout, "--predictor", tmp_path / "run", "-o", out)
+    assert result.exit_code == 0, result.output
+    assert ids_of(out) == [str(number) for number in range(1, 14_173)]
+
+
+def test_human_promoters_are_read_by_their_column(data_dir: Path, tmp_path: Path) -> None:
+    path = data_dir / "human_nontata_promoters" / "test.csv.gz"
+    result = run("features", path, "-o", tmp_path / "out.npy")
+    assert result.exit_code == 1
+    assert "no column 'sequence'" in result.stderr
+    result = run("features", path, "--sequence-column", "seq", "-o", tmp_path / "out.npy", "--json")
+    assert result.exit_code == 0, result.output
+    reading = json.loads(result.stdout)["reading"]
+    assert (reading["n_in"], reading["n_out"]) == (9_034, 9_034)
+    assert len(np.load(tmp_path / "out.npy")) == 9_034
+
+
+def test_embed_reads_tables_of_any_layout_to_an_array(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("seq\nACGTACGTAC\nGGGGCCGGAA\n")
+    found = fg.embed(path, reading=fg.ReadOptions(sequence_column="seq"))
+    np.testing.assert_array_equal(found, fg.load("tiny").embed(["ACGTACGTAC", "GGGGCCGGAA"]))
+    path.write_text("seq\nACGTACGTAC\nLLL\n")
+    with pytest.raises(InputError, match="1 of the 2 records"):
+        fg.embed(path, reading=fg.ReadOptions(sequence_column="seq"))
+
+
+def test_errors_of_the_system_are_one_line(
+    fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("fastgenome.streams.ByteStream._read", fail)
+    result = run("features", fasta, "-o", tmp_path / "out.tsv")
+    assert (result.exit_code, result.stderr) == (1, "fastgenome: error: Input/output error\n")
+    result = run("features", fasta, "-o", tmp_path / "out.tsv", "--json")
+    assert json.loads(result.stderr) == {"error": "OSError", "message": "Input/output error"}
 
 
 def test_errors_are_json_for_machines(tmp_path: Path) -> None:
@@ -206,8 +542,9 @@ def test_pretrain_makes_a_model_that_embeds(tmp_path: Path) -> None:
 
 def test_models_lists_tiny() -> None:
     result = run("models", "--json")
-    assert json.loads(result.stdout)["tiny"]["licence"] == "Apache-2.0"
-    assert json.loads(result.stdout)["tiny"]["size_bytes"] <= 8_000_000
+    tiny = json.loads(result.stdout)["models"]["tiny"]
+    assert tiny["licence"] == "Apache-2.0"
+    assert tiny["size_bytes"] <= 8_000_000
 
 
 def test_command_runs_as_a_program() -> None:

@@ -10,6 +10,8 @@ from fastgenome.errors import ArgumentError, InputError
 from fastgenome.training.corpus import (
     BLOCK,
     build_corpus,
+    hide_bases,
+    known_bases,
     mask_spans,
     reverse_complement,
     sample_crops,
@@ -27,28 +29,92 @@ def text(bases: np.ndarray) -> str:
 
 def test_build_corpus_divides_without_loss() -> None:
     sequences = [random_dna(2 * BLOCK + 17), random_dna(300, 1), random_dna(5, 2), random_dna(3 * BLOCK, 3)]
-    train, held_out = build_corpus(sequences, held_out=0.3, seed=1)
+    train, held_out, (share,) = build_corpus([sequences], held_out=0.3, seed=1)
     blocks = [text(corpus.block(i)) for corpus in (train, held_out) for i in range(len(corpus.lengths))]
     expected = [
         s[i : i + BLOCK] for s in sequences for i in range(0, len(s), BLOCK) if len(s[i : i + BLOCK]) >= 6
     ]
     assert Counter(blocks) == Counter(expected)
     assert len(held_out.bases) > 0
+    assert share.blocks_too_short == 1
+    assert share.train_bases == len(train.bases)
+
+
+def test_build_corpus_gives_every_source_its_share() -> None:
+    sources = [[random_dna(100 + i, i) for i in range(first, first + 40)] for first in (0, 40)]
+    sources.insert(1, ["ACG", "N" * 500, "ACGTN"])
+    train, held_out, shares = build_corpus(sources, held_out=0.3, seed=1)
+    together = build_corpus([[s for source in sources for s in source]], held_out=0.3, seed=1)
+    assert np.array_equal(train.bases, together.train.bases)
+    assert np.array_equal(held_out.bases, together.held_out.bases)
+    for source, share in zip(sources, shares, strict=True):
+        corpus = share.held_out
+        blocks = [text(corpus.block(i)) for i in range(len(corpus.lengths))]
+        assert set(blocks) <= set(source)
+        used = [s for s in source if len(s.replace("N", "")) >= 6]
+        assert share.train_bases + sum(map(len, blocks)) == sum(map(len, used))
+        assert share.blocks_too_short == len(source) - len(used)
+    assert [len(share.held_out.lengths) > 0 for share in shares] == [True, False, True]
+    assert sum(len(share.held_out.bases) for share in shares) == len(held_out.bases)
+
+
+def test_build_corpus_counts_held_out_blocks_that_train_too() -> None:
+    alone = [random_dna(200, i) for i in range(40)]
+    shared = [random_dna(300, 100 + i) for i in range(40)]
+    opposite = [text(reverse_complement(np.frombuffer(s.encode(), np.uint8))) for s in shared]
+    train, _, shares = build_corpus([alone, shared, opposite], held_out=0.3, seed=0)
+    trained = {text(train.block(i)) for i in range(len(train.lengths))}
+    both = trained | {text(reverse_complement(np.frombuffer(s.encode(), np.uint8))) for s in trained}
+    for share in shares:
+        held = [text(share.held_out.block(i)) for i in range(len(share.held_out.lengths))]
+        assert share.repeated_bases == sum(len(block) for block in held if block in both)
+    assert shares[0].repeated_bases == 0
+    assert 0 < shares[1].repeated_bases < len(shares[1].held_out.bases)
 
 
 def test_build_corpus_is_repeatable() -> None:
     sequences = [random_dna(400, seed) for seed in range(50)]
-    first, second = (build_corpus(sequences, held_out=0.2, seed=5)[1].bases for _ in range(2))
-    other = build_corpus(sequences, held_out=0.2, seed=6)[1].bases
+    first, second = (build_corpus([sequences], held_out=0.2, seed=5).held_out.bases for _ in range(2))
+    other = build_corpus([sequences], held_out=0.2, seed=6).held_out.bases
     assert np.array_equal(first, second)
     assert not np.array_equal(first, other)
 
 
-def test_build_corpus_refuses_what_it_cannot_use() -> None:
-    with pytest.raises(InputError, match="at least 6"):
-        build_corpus(["ACGT"], held_out=0.1, seed=0)
-    with pytest.raises(ArgumentError, match="held_out"):
-        build_corpus([random_dna(100)], held_out=0.9, seed=0)
+@pytest.mark.parametrize("sequence", ["ACGT", "N" * 100, "ACGTA" + "N" * 100], ids=str)
+def test_build_corpus_refuses_what_it_cannot_train_on(sequence: str) -> None:
+    with pytest.raises(InputError, match="at least 6 known bases"):
+        build_corpus([[sequence]], held_out=0.1, seed=0)
+
+
+def test_build_corpus_refuses_a_share_beyond_one_half() -> None:
+    with pytest.raises(ArgumentError, match="held_out must lie between"):
+        build_corpus([[random_dna(100)]], held_out=0.9, seed=0)
+
+
+@pytest.mark.parametrize("context", [0, 1, 3, 20])
+def test_known_bases_equals_its_definition(context: int) -> None:
+    for sequence in ("ACGTNACNNGTACGTA", "N", "ACG", ""):
+        found = known_bases(np.frombuffer(sequence.encode(), np.uint8), context)
+        expected = [i >= context and "N" not in sequence[i - context : i + 1] for i in range(len(sequence))]
+        assert found.tolist() == expected
+
+
+def test_hide_bases_hides_known_bases_only() -> None:
+    rng = np.random.default_rng(0)
+    crops = [np.frombuffer(s.encode(), np.uint8) for s in ("N" * 40, "ACGT" * 10, "ACN" * 20)]
+    for _ in range(50):
+        masks = hide_bases(crops, rng, rate=0.3, span=2)
+        assert all(ord("N") not in crop[mask] for crop, mask in zip(crops, masks, strict=True))
+        assert masks[1].any()
+        assert masks[2].any()
+
+
+def test_hide_bases_of_known_crops_are_spans() -> None:
+    crops = [np.frombuffer(random_dna(n, n).encode(), np.uint8) for n in (50, 90)]
+    found = hide_bases(crops, np.random.default_rng(3), rate=0.15, span=2)
+    rng = np.random.default_rng(3)
+    for crop, mask in zip(crops, found, strict=True):
+        assert np.array_equal(mask, mask_spans(len(crop), rng, rate=0.15, span=2))
 
 
 def test_reverse_complement_twice_is_the_identity() -> None:
@@ -59,7 +125,7 @@ def test_reverse_complement_twice_is_the_identity() -> None:
 
 def test_sample_crops_come_from_blocks_on_both_strands() -> None:
     sequences = [random_dna(1000, 1), random_dna(40, 2)]
-    corpus, _ = build_corpus(sequences, held_out=0.0, seed=0)
+    corpus = build_corpus([sequences], held_out=0.0, seed=0).train
     crops = sample_crops(corpus, np.random.default_rng(0), bases=50_000, length=100)
     forward = [text(crop) in sequences[0] for crop in crops if len(crop) == 100]
     backward = [text(reverse_complement(crop)) in sequences[0] for crop in crops if len(crop) == 100]
@@ -71,7 +137,7 @@ def test_sample_crops_come_from_blocks_on_both_strands() -> None:
 
 
 def test_sample_crops_reaches_both_ends() -> None:
-    corpus, _ = build_corpus(["A" + "C" * 98 + "G"], held_out=0.0, seed=0)
+    corpus = build_corpus([["A" + "C" * 98 + "G"]], held_out=0.0, seed=0).train
     crops = sample_crops(corpus, np.random.default_rng(0), bases=20_000, length=30)
     joined = "".join(map(text, crops))
     assert "A" in joined
@@ -97,7 +163,7 @@ def test_mask_spans_of_short_sequences_stay_inside() -> None:
 def test_markov_model_equals_a_written_out_count(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastgenome.training.markov._CHUNK", 1001)
     sequence = random_dna(3000, 4) + "N" + random_dna(500, 5)
-    corpus, _ = build_corpus([sequence], held_out=0.0, seed=0)
+    corpus = build_corpus([[sequence]], held_out=0.0, seed=0).train
     strands = [sequence, text(reverse_complement(corpus.bases))]
 
     def probability(context: str, base: str) -> float:
@@ -122,6 +188,6 @@ def test_markov_model_equals_a_written_out_count(order: int, monkeypatch: pytest
 
 
 def test_markov_model_of_a_repeat_is_certain() -> None:
-    corpus, _ = build_corpus(["ACGT" * 500], held_out=0.0, seed=0)
+    corpus = build_corpus([["ACGT" * 500]], held_out=0.0, seed=0).train
     scores = MarkovModel(corpus, 2).log_probability(corpus.bases)
     assert np.exp(-np.nanmean(scores)) < 1.1

@@ -28,6 +28,7 @@ from fastgenome.features import (
     gc_skew,
     kmer_frequencies,
     kmer_names,
+    min_length,
     zcurve,
     zcurve_names,
     zcurve_parameters,
@@ -358,3 +359,29 @@ def test_pipeline_learns_gc_rich_from_gc_poor():
     )
     model.fit(rich[:20] + poor[:20], [1] * 20 + [0] * 20)
     assert model.score(rich[20:] + poor[20:], [1] * 20 + [0] * 20) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("transformer", "expected"),
+    [
+        (ZCurve(), 1),
+        (ZCurve("parameters", orders=(1, 3), phases=3), 3),
+        (GCContent(skews=True), 1),
+        (KmerFrequency(5), 5),
+    ],
+    ids=["zcurve", "parameters", "gc", "kmer"],
+)
+def test_min_length_is_the_longest_kmer_asked_for(transformer: object, expected: int) -> None:
+    assert transformer.min_length == expected
+    # One base less leaves the longest k-mers without a count.
+    full, short = (
+        np.count_nonzero(transformer.transform(["A" * length])) for length in (expected, expected - 1)
+    )
+    assert full > short
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"), [(["gc"], 1), (["zcurve", "gc"], 1), (["gc", "kmer"], 4), ("kmer", 4)]
+)
+def test_min_length_of_sets_is_the_largest(names: list[str], expected: int) -> None:
+    assert min_length(names) == expected

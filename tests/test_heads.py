@@ -9,7 +9,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from fastgenome.errors import ArgumentError
-from fastgenome.training.heads import PENALTIES, LinearHead, fit_estimator_head, fit_linear_head
+from fastgenome.training.head_fitting import PENALTIES, fit_estimator_head, fit_linear_head
+from fastgenome.training.heads import LinearHead
 from fastgenome.training.metrics import evaluate
 from fastgenome.training.targets import Task
 
@@ -74,6 +75,32 @@ def test_linear_head_checks_the_width() -> None:
     head = LinearHead("binary", np.zeros(3), np.ones(3), np.ones((1, 3)), np.zeros(1))
     with pytest.raises(ArgumentError, match=r"\(n, 3\)"):
         head.outputs(np.zeros((2, 4)))
+
+
+def test_linear_head_scales_each_input_by_its_own_spread() -> None:
+    x, y, task = classes(2)
+    expected = fit_linear_head(task, x, y)[0].outputs(x)
+    # A large input must not make the small ones pass for constants.
+    wide = np.column_stack([x * 1e-4, np.full(len(x), 1e9)])
+    np.testing.assert_allclose(fit_linear_head(task, wide, y)[0].outputs(wide), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight": np.ones((1, 2))}, r"weight must be float64 \(1, 3\)"),
+        ({"scale": np.ones(2)}, "scale must be float64"),
+        ({"bias": np.zeros(1, np.float32)}, "bias must be float64"),
+        ({"mean": np.array([0.0, np.nan, 0.0])}, "mean holds NaN"),
+        ({"scale": np.array([1.0, 0.0, 1.0])}, "scale must be positive"),
+        ({"weight": np.ones((2, 3)), "bias": np.zeros(2)}, "one output; got 2"),
+    ],
+    ids=str,
+)
+def test_linear_head_refuses_arrays_that_do_not_fit(change: dict, message: str) -> None:
+    arrays = {"mean": np.zeros(3), "scale": np.ones(3), "weight": np.ones((1, 3)), "bias": np.zeros(1)}
+    with pytest.raises(ArgumentError, match=message):
+        LinearHead("binary", **{**arrays, **change})
 
 
 def test_linear_head_probabilities_stay_finite() -> None:

@@ -148,7 +148,7 @@ def test_letters_are_cleaned_and_counted() -> None:
     assert [record.sequence for record in reader] == ["ACGT", "ACGTNN"]
     report = reader.report
     assert (report.lowercase_bases, report.gap_bases, report.rna_bases, report.iupac_bases) == (4, 3, 1, 2)
-    assert report.rejections[0].detail == "'*' at position 8"
+    assert report.rejections[0].detail == "'*' at position 7 (from 0)"
 
 
 def test_name_that_is_not_utf8_keeps_its_record() -> None:
@@ -251,7 +251,7 @@ def test_parquet_cut_anywhere_is_an_error() -> None:
     for size in range(len(content)):
         with pytest.raises(InputError):
             list(read_sequences(io.BytesIO(content[:size]), format="parquet"))
-    with pytest.raises(TruncatedInputError, match="footer"):
+    with pytest.raises(TruncatedInputError, match="cut short: the footer of a Parquet file is missing"):
         list(read_sequences(io.BytesIO(content[:-1])))
     with pytest.raises(InputError, match="as Parquet"):
         list(read_sequences(io.BytesIO(content[:-8] + b"\xff\xff\xff\x7fPAR1")))
@@ -365,7 +365,7 @@ def test_missing_file_and_directory(tmp_path: Path) -> None:
 
 
 def test_file_open_as_text_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="binary"):
+    with pytest.raises(InputError, match="open it in binary mode"):
         list(read_sequences(io.StringIO(">a\nACGT\n")))
 
 

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastgenome.errors import ArgumentError, InputError
-from fastgenome.sequences import SequenceRecord, clean_sequences, read_sequences
+from fastgenome import _core
+from fastgenome.cleaning import why_not_dna
+from fastgenome.errors import ArgumentError, InputError, RejectedRecordsError
+from fastgenome.sequences import ReadOptions, SequenceRecord, clean_sequences, read_sequences
 
 # Raw sequences with everything that may stand in one, DNA or not.
 raw_sequences = st.text(alphabet="ACGTNacgtnUuRYSWKMBDHV-. *LEQ1é", max_size=30)
@@ -69,7 +71,7 @@ def test_read_sequences_accounts_for_every_string(raw: list[str], min_length: in
     else:
         assert not refused
     report = reader.report
-    assert found == [SequenceRecord(str(index), sequence) for index, sequence in used]
+    assert found == [SequenceRecord(str(index + 1), sequence) for index, sequence in used]
     assert report.n_in == len(raw) == report.n_out + report.n_rejected
     assert report.n_out == len(found)
     assert report.bases_out == sum(len(record.sequence) for record in found)
@@ -94,12 +96,12 @@ def test_clean_sequences_cleans_all_or_names_the_bad(raw: list[str]) -> None:
 @pytest.mark.parametrize(
     ("sequences", "message"),
     [
-        (["ACGT", "", "MKLV"], r"indexes 1 \(empty\), 2 \('L' at position 3\)"),
-        (["ACGU", "ACTU"], r"indexes 1 \(both T and U\)"),
-        (["ACGT", float("nan")], "sequence 1 is float"),
-        (["ACGT", b"ACGT"], "sequence 1 is bytes"),
-        (["ACGT", None], "sequence 1 is NoneType"),
-        (["L"] * 9, r"9 of 9 .*4 \('L' at position 1\), …$"),
+        (["ACGT", "", "MKLV"], r"indexes 1 \(empty\), 2 \('L' at position 2 \(from 0\)\)"),
+        (["ACGU", "ACTU"], r"indexes 1 \(both U and T\)"),
+        (["ACGT", float("nan")], r"sequences\[1\] is float"),
+        (["ACGT", b"ACGT"], r"sequences\[1\] is bytes"),
+        (["ACGT", None], r"sequences\[1\] is NoneType"),
+        (["L"] * 9, r"9 of 9 .*4 \('L' at position 0 \(from 0\)\), …$"),
     ],
     ids=["empty-and-protein", "both", "nan", "bytes", "none", "many"],
 )
@@ -128,19 +130,51 @@ def test_one_string_is_not_a_list_of_sequences() -> None:
     ids=["list", "tuple", "numpy-str", "numpy-object"],
 )
 def test_read_sequences_takes_any_strings(source: object) -> None:
-    assert list(read_sequences(source)) == [("0", "ACGT", ()), ("1", "ACG", ())]
+    assert list(read_sequences(source)) == [("1", "ACGT", ()), ("2", "ACG", ())]
 
 
 def test_rejections_keep_positions() -> None:
     reader = read_sequences(["ACGT", "", "AC", "MKLV*", "ACGTA"], min_length=3)
-    assert [record.id for record in reader] == ["0", "4"]
+    assert [record.id for record in reader] == ["1", "5"]
     assert [(one.number, one.id, one.reason) for one in reader.report.rejections] == [
-        (2, "1", "empty"),
-        (3, "2", "too_short"),
-        (4, "3", "not_dna"),
+        (2, "2", "empty"),
+        (3, "3", "too_short"),
+        (4, "4", "not_dna"),
     ]
     assert reader.report.rejections[1].detail == "2 bases, fewer than 3"
-    assert reader.report.rejections[2].detail == "'L' at position 3"
+    assert reader.report.rejections[2].detail == "'L' at position 2 (from 0)"
+
+
+def test_every_character_is_judged_as_the_core_does() -> None:
+    for character in map(chr, range(0x3100)):
+        _, counts = _core.clean([f"AC{character}GT", character])
+        if counts[0, 4]:
+            expected = "both U and T" if character in "uU" else f"{character!r} at position 2 (from 0)"
+            assert why_not_dna(f"AC{character}GT") == expected
+        else:
+            # Accepted, so that only U beside T can be wrong.
+            assert why_not_dna(f"AC{character}GT") == "both U and T"
+
+
+def test_strict_reading_ends_with_an_error_and_its_account() -> None:
+    reader = read_sequences(["ACGT", "", "AC"], strict=True)
+    message = r"1 of the 3 records .* \(first record 2, '2': empty, no bases\)"
+    with pytest.raises(RejectedRecordsError, match=message) as caught:
+        list(reader)
+    assert caught.value.report is reader.report
+    assert (reader.report.n_in, reader.report.n_out, reader.report.complete) == (3, 2, True)
+    assert len(list(read_sequences(["ACGT", "AC"], strict=True))) == 2
+
+
+def test_read_options_read_as_read_sequences_does() -> None:
+    table = b"x,ACGT,1\nx,NNN,0\ny,NN,1\nx,GG,1\n"
+    options = {"format": "csv", "sequence_column": 1, "id_column": 0, "header": False}
+    options |= {"on_duplicate": "reject", "on_all_n": "reject"}
+    by_options = ReadOptions(**options).read(io.BytesIO(table), label_columns=(2,), min_length=3)
+    by_arguments = read_sequences(io.BytesIO(table), label_columns=(2,), min_length=3, **options)
+    assert list(by_options) == list(by_arguments) == [("x", "ACGT", ("1",))]
+    assert by_options.report == by_arguments.report
+    assert by_options.report.reasons == {"all_n": 1, "too_short": 2}
 
 
 def test_only_the_first_thousand_rejections_are_kept() -> None:
@@ -154,7 +188,9 @@ def test_protein_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.fa"
     path.write_text(">p1\nMKVLAA\n>p2\nMEEPQSDPSV\n>dna\nACGT\n")
     reader = read_sequences(path)
-    message = r"2 of the 3 records of .*p\.fa are not DNA \(record 1, 'p1': 'L' at position 4\).*protein"
+    message = (
+        r"2 of the 3 records of .*p\.fa are not DNA \(record 1, 'p1': 'L' at position 3 \(from 0\)\).*protein"
+    )
     with pytest.raises(InputError, match=message):
         list(reader)
     assert (reader.report.n_in, reader.report.n_out, reader.report.n_rejected) == (3, 1, 2)
@@ -179,10 +215,14 @@ def test_no_usable_record_is_an_error_with_the_account() -> None:
 
 def test_all_n_is_kept_or_rejected() -> None:
     sequences = ["ACGT", "NNNN", "RYSW", "nnA"]
-    assert [record.sequence for record in read_sequences(sequences)] == ["ACGT", "NNNN", "NNNN", "NNA"]
+    kept = read_sequences(sequences)
+    assert [record.sequence for record in kept] == ["ACGT", "NNNN", "NNNN", "NNA"]
+    assert kept.report.all_n_records == 2
+    assert "2 records of N alone kept" in kept.report.summary()
     reader = read_sequences(sequences, on_all_n="reject")
     assert [record.sequence for record in reader] == ["ACGT", "NNA"]
     assert reader.report.reasons == {"all_n": 2}
+    assert reader.report.all_n_records == 0
 
 
 DUPLICATES = b">a\nACGT\n>b\nLLL\n>a\nCC\n>b\nGG\n>a\nTT\n>\nA\n>\nA\n"
@@ -313,4 +353,4 @@ def test_report_for_people_and_for_json() -> None:
     report = json.loads(json.dumps(reader.report.to_dict()))
     assert (report["n_in"], report["n_out"], report["n_rejected"]) == (4, 2, 2)
     assert report["complete"] is True
-    assert report["rejections"][0] == {"number": 2, "id": "1", "reason": "empty", "detail": "no bases"}
+    assert report["rejections"][0] == {"number": 2, "id": "2", "reason": "empty", "detail": "no bases"}

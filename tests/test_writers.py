@@ -17,7 +17,8 @@ from hypothesis.extra import numpy as hnp
 
 from fastgenome import atomic
 from fastgenome.errors import ArgumentError
-from fastgenome.scoring.writers import ENDINGS, open_writer
+from fastgenome.scoring.sequence_table import write_sequence_table
+from fastgenome.scoring.writers import ENDINGS, open_writer, takes_matrix_only
 
 IDS = ["a", "b\twith tab", 'c "quoted", comma', "ü", "e"]
 EMBEDDING = np.array(
@@ -282,15 +283,15 @@ def test_nothing_written_is_an_error(tmp_path: Path, ending: str) -> None:
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ([{"id": ["a"], "x": [1, 2]}], "one length"),
-        ([{}], "one length"),
-        ([{"x": np.zeros((2, 2, 2))}], "array"),
-        ([{"x": np.zeros((2, 0))}], "array"),
-        ([{"x": np.array([["a"]])}], "array"),
-        ([{"x": "abc"}], "str"),
-        ([{"x": [1], "y": [2]}, {"y": [2], "x": [1]}], "differ"),
+        ([{"id": ["a"], "x": [1, 2]}], "must be of one length"),
+        ([{}], "must be of one length"),
+        ([{"x": np.zeros((2, 2, 2))}], r"array \(2, 2, 2\) of float64, expected"),
+        ([{"x": np.zeros((2, 0))}], r"array \(2, 0\) of float64, expected"),
+        ([{"x": np.array([["a"]])}], r"array \(1, 1\) of <U1, expected"),
+        ([{"x": "abc"}], "column 'x' is str, expected"),
+        ([{"x": [1], "y": [2]}, {"y": [2], "x": [1]}], "columns y, x differ from the first: x, y"),
         ([{"x": np.zeros((1, 2))}, {"x": np.zeros((1, 3))}], r"x\[3\] differ from the first: x\[2\]"),
-        ([{"x_0": [1], "x": np.zeros((1, 2))}], "x_0"),
+        ([{"x_0": [1], "x": np.zeros((1, 2))}], "repeated names: x_0"),
     ],
     ids=["lengths", "none", "three-d", "no-width", "text-matrix", "str", "order", "width", "repeated"],
 )
@@ -307,6 +308,30 @@ def test_change_of_type_is_an_error(tmp_path: Path, ending: str) -> None:
     parts = {"x": np.zeros((1, 2), dtype=np.int32)}, {"x": np.full((1, 2), 0.5)}
     with pytest.raises(ArgumentError, match="first rows'"):
         write_parts(tmp_path / f"out{ending}", *parts)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("a.npy", True), ("a.NPY", True), ("npy", False), ("-", False)]
+)
+def test_npy_takes_the_matrix_only(name: str, expected: bool) -> None:
+    assert takes_matrix_only(Path(name)) is expected
+    assert takes_matrix_only(name) is expected
+
+
+def test_error_of_the_system_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic.os, "fsync", fail)
+    with pytest.raises(OSError, match=r"No space left on device: '.*out\.tsv'") as caught:
+        write_parts(tmp_path / "out.tsv", columns(0, 3))
+    assert caught.value.filename == str(tmp_path / "out.tsv")
+
+
+def test_computed_column_may_not_replace_the_id(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="a computed column may not be called id"):
+        write_sequence_table(["ACGT"], tmp_path / "out.tsv", lambda sequences: {"id": ["x"], "y": [1.0]})
+    assert os.listdir(tmp_path) == []
 
 
 def test_npy_needs_one_matrix(tmp_path: Path) -> None:
@@ -331,5 +356,5 @@ def test_writer_counts_rows_and_ends_with_its_block(tmp_path: Path) -> None:
         writer.write(columns(0, 2))
         writer.write(columns(2, 5))
     assert writer.rows == 5
-    with pytest.raises(ValueError, match="detached"):
+    with pytest.raises(ValueError, match="underlying buffer has been detached"):
         writer.write(columns(1, 2))

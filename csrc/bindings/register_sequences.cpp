@@ -16,9 +16,11 @@ sequence_parser make_parser(std::string_view format) {
     throw py::value_error("format must be 'fasta' or 'fastq'");
 }
 
-// Names may hold any bytes: those that are not UTF-8 are shown as \xNN, so that no record is lost over its name.
+// Names may hold any bytes: those that are not UTF-8 are shown as \xNN, so that no record is lost over its
+// name.
 py::str decode_name(const std::string& name) {
-    PyObject* text = PyUnicode_DecodeUTF8(name.data(), static_cast<Py_ssize_t>(name.size()), "backslashreplace");
+    PyObject* text =
+        PyUnicode_DecodeUTF8(name.data(), static_cast<Py_ssize_t>(name.size()), "backslashreplace");
     if (text == nullptr) throw py::error_already_set();
     return py::reinterpret_steal<py::str>(text);
 }
@@ -64,7 +66,8 @@ void register_sequences(py::module_& module) {
 
     py::class_<sequence_parser>(module, "SequenceParser", "Push parser for 'fasta' and four-line 'fastq'.")
         .def(py::init(&make_parser), py::arg("format"))
-        .def("feed", &feed, py::arg("data"), "Read a piece; return the (id, sequence, defect) completed by it.")
+        .def("feed", &feed, py::arg("data"),
+             "Read a piece; return the (id, sequence, defect) completed by it.")
         .def("finish", &finish, "Declare the end; return the last (id, sequence, defect).");
 }
 

@@ -36,6 +36,7 @@ REGISTRY: dict[str, RegisteredModel] = {
             licence="Apache-2.0",
             description="small encoder trained by this project on yeast and human promoter DNA",
             directory=Path(__file__).parent / "tiny",
+            sha256="376c12a0812e54a2c92257597a8c467776982925ca5048ed9142016b4bba853a",
         ),
     )
 }

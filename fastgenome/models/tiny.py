@@ -52,7 +52,7 @@ class TinyConfig:
 
     transformer: TransformerConfig = _SHAPE
     max_length: int = 6144
-    default_pooling: str = "mean+max"
+    default_pooling: str = "mean"
     default_layers: tuple[int, ...] = (0, 1, 2)
     licence: str = "Apache-2.0"
 

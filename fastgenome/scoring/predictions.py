@@ -8,6 +8,8 @@ from typing import Any
 
 from fastgenome.prediction import Predictor
 from fastgenome.scoring.sequence_table import TableReport, write_sequence_table
+from fastgenome.scoring.writers import takes_matrix_only
+from fastgenome.sequences import ReadOptions
 
 
 def write_predictions(
@@ -17,28 +19,32 @@ def write_predictions(
     *,
     window: int | None = None,
     stride: int | None = None,
+    reading: ReadOptions | None = None,
     progress: bool = False,
 ) -> TableReport:
-    """Write the prediction and, for classes and labels, a column ``probability_NAME`` for each.
+    """Write the column ``prediction``, and for classes a column ``probability_CLASS`` each.
+
+    For several labels it is ``prediction_LABEL`` and ``probability_LABEL`` each.
 
     Args:
         predictor: trained or loaded.
         source: see ``read_sequences``.
         out: see ``open_writer``; .npy holds the outputs alone, (rows, outputs).
-        window, stride, progress: see ``write_sequence_table``.
+        window, stride, reading, progress: see ``write_sequence_table``.
     """
-    names = predictor.task.output_names
+    task = predictor.task
+    names = task.output_names
 
     def compute(sequences: list[str]) -> dict[str, Any]:
         outputs = predictor.outputs(sequences)
-        if str(out).endswith(".npy"):
+        if takes_matrix_only(out):
             return {"outputs": outputs.reshape(len(outputs), -1).astype("float32")}
         decided = predictor.decide(outputs)
-        if predictor.task.kind == "regression":
-            return {names[0]: decided}
+        if task.kind == "regression":
+            return {"prediction": decided}
         columns: dict[str, Any] = {"prediction": decided}
-        if predictor.task.kind == "multilabel":
-            columns = {name: decided[:, i] for i, name in enumerate(names)}
+        if task.kind == "multilabel":
+            columns = {f"prediction_{name}": decided[:, i] for i, name in enumerate(names)}
         return columns | {f"probability_{name}": outputs[:, i] for i, name in enumerate(names)}
 
     return write_sequence_table(
@@ -48,5 +54,6 @@ def write_predictions(
         min_length=predictor.min_length,
         window=window,
         stride=stride,
+        reading=reading,
         progress=progress,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from fastgenome.errors import ArgumentError
 from fastgenome.progress import progress_bar
 from fastgenome.regions import Window, windowed
 from fastgenome.scoring.writers import Column, open_writer
-from fastgenome.sequences import ReadReport, SequenceReader, SequenceRecord, read_sequences
+from fastgenome.sequences import ReadOptions, ReadReport, SequenceReader, SequenceRecord
 
 _BASES_AT_A_TIME = 1 << 22
 
@@ -61,6 +62,7 @@ def write_sequence_table(
     min_length: int = 1,
     window: int | None = None,
     stride: int | None = None,
+    reading: ReadOptions | None = None,
     metadata: Mapping[str, str] | None = None,
     progress: bool = False,
 ) -> TableReport:
@@ -73,16 +75,19 @@ def write_sequence_table(
         min_length: records below it are rejected, windows below it counted and left out.
         window, stride: in bases; stride is window by default. The columns start and end then are
             0-based, half-open.
+        reading: the format, the columns of a table, and which records are used.
         metadata: kept in Parquet files.
         progress: show a bar.
 
     Raises:
-        ArgumentError: stride without window, or what ``open_writer`` does not accept.
-        InputError: the source cannot be used.
+        ArgumentError: stride without window, what ``open_writer`` does not accept, or an output that would
+            replace the source.
+        InputError: the source cannot be used; RejectedRecordsError of a strict reading.
     """
     if stride is not None and window is None:
         raise ArgumentError("stride needs window")
-    reader = read_sequences(source, min_length=min_length, on_duplicate="ignore")
+    _refuse_replacing(source, out)
+    reader = (reading or ReadOptions()).read(source, min_length=min_length)
     started = time.perf_counter()
     rows = bases = too_short = 0
     with (
@@ -95,13 +100,28 @@ def write_sequence_table(
             too_short += len(pieces) - len(kept)
             if kept:
                 sequences = [piece.sequence for piece in kept]
-                writer.write({**_places(kept), **compute(sequences)})
+                writer.write(_beside(_places(kept), compute(sequences)))
                 rows += len(kept)
                 bases += sum(map(len, sequences))
             rate = bases / (time.perf_counter() - started) / 1e3
             advance(reader.bytes_read - done, f"{rows:,} rows, {bases / 1e6:.1f} Mbp, {rate:.0f} kbp/s")
             done = reader.bytes_read
     return TableReport(str(out), rows, too_short, bases, time.perf_counter() - started, reader.report)
+
+
+def _refuse_replacing(source: object, out: str | Path) -> None:
+    """Refuse an output that is the file read from, by this or another name."""
+    if not isinstance(source, (str, Path)) or "-" in (str(source), str(out)):
+        return
+    if os.path.exists(source) and os.path.exists(out) and os.path.samefile(source, out):
+        raise ArgumentError(f"the output {str(out)!r} is the input itself; choose another file")
+
+
+def _beside(places: dict[str, Column], columns: Mapping[str, Column]) -> dict[str, Column]:
+    """Join what says where a row belongs and what was computed."""
+    if shared := sorted(places.keys() & columns.keys()):
+        raise ArgumentError(f"a computed column may not be called {', '.join(shared)}; rename it")
+    return {**places, **columns}
 
 
 def _pieces(

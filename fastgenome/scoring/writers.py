@@ -49,10 +49,27 @@ def open_writer(
     return _writing(name, dict(metadata or {}))
 
 
+def takes_matrix_only(path: str | os.PathLike[str]) -> bool:
+    """Whether the file will hold one matrix and neither ids nor other columns: NPY."""
+    return os.fspath(path).lower().endswith(".npy")
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Name the file in the errors of the system, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, name) from error
+
+
 @contextmanager
 def _writing(name: str, metadata: dict[str, str]) -> Iterator["TableWriter"]:
     """Give the writer, and see that the encoder is closed before the file is."""
-    with nullcontext(sys.stdout.buffer) if name == "-" else atomic_file(name) as file:
+    target = nullcontext(sys.stdout.buffer) if name == "-" else atomic_file(name)
+    with _naming(name), target as file:
         encoder = _make_encoder(name.lower(), file, metadata)
         writer = TableWriter(encoder)
         try:
@@ -71,7 +88,7 @@ def _make_encoder(name: str, file: BinaryIO, metadata: dict[str, str]) -> "_Enco
     """Choose the format by the ending."""
     if name.endswith(".parquet"):
         return _ParquetEncoder(file, metadata)
-    if name.endswith(".npy"):
+    if takes_matrix_only(name):
         return _NpyEncoder(file)
     delimiter = "," if name.endswith((".csv", ".csv.gz")) else "\t"
     return _DelimitedEncoder(file, delimiter, compress=name.endswith(".gz"))

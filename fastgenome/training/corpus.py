@@ -1,8 +1,8 @@
-"""DNA to pre-train on: one array of bases, cut into training and held-out blocks, and crops of it."""
+"""DNA to pre-train on: sources cut into training and held-out blocks, crops of them, and what to hide."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastgenome.errors import ArgumentError, InputError
 
 Bases = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
 
 _COMPLEMENT = np.arange(256, dtype=np.uint8)
 _COMPLEMENT[list(b"ACGT")] = list(b"TGCA")
@@ -25,6 +26,15 @@ BLOCK = 50_000
 def base_codes(bases: Bases) -> NDArray[np.int8]:
     """A 0, C 1, G 2, T 3, anything else -1; the shape is kept."""
     return _CODE[bases]
+
+
+def known_bases(bases: Bases, context: int = 0) -> Mask:
+    """Which bases are A, C, G or T and have `context` such bases just before them, (length,)."""
+    known = base_codes(bases) >= 0
+    seen = np.concatenate([[0], np.cumsum(known)])
+    result = np.zeros(len(bases), dtype=bool)
+    result[context:] = seen[context + 1 :] - seen[: -context - 1] == context + 1
+    return result
 
 
 def reverse_complement(bases: Bases) -> Bases:
@@ -47,42 +57,106 @@ class Corpus(NamedTuple):
         """The bases of one block, a view."""
         return self.bases[self.offsets[index] : self.offsets[index + 1]]
 
+    def blocks(self, first: int, last: int) -> Corpus:
+        """The blocks first to last - 1; the bases are a view."""
+        offsets = self.offsets[first : last + 1]
+        return Corpus(self.bases[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+
+class SourceShare(NamedTuple):
+    """What one source gives to a divided corpus.
+
+    Attributes:
+        held_out: its blocks among the held-out ones.
+        train_bases: of its blocks that are trained on.
+        repeated_bases: held-out bases in blocks that a training block of any source repeats as a whole, on
+            either strand.
+        blocks_too_short: blocks left out.
+    """
+
+    held_out: Corpus
+    train_bases: int
+    repeated_bases: int
+    blocks_too_short: int
+
+
+class DividedCorpus(NamedTuple):
+    """The training and the held-out blocks of all sources, in their order, and the share of each source."""
+
+    train: Corpus
+    held_out: Corpus
+    sources: tuple[SourceShare, ...]
+
 
 def build_corpus(
-    sequences: Iterable[str], *, held_out: float, seed: int, minimum: int = 6
-) -> tuple[Corpus, Corpus]:
-    """Cut sequences into blocks and hold a random share of them out.
+    sources: Iterable[Iterable[str]], *, held_out: float, seed: int, minimum: int = 6
+) -> DividedCorpus:
+    """Cut the sequences of each source into blocks and hold a random share of the blocks out.
 
     Args:
-        sequences: cleaned sequences (A, C, G, T, N).
+        sources: cleaned sequences (A, C, G, T, N) of each source.
         held_out: share of the blocks that is kept from training, 0 to 0.5.
         seed: of the choice.
-        minimum: shorter blocks are left out.
-
-    Returns:
-        The training corpus and the held-out corpus.
+        minimum: blocks with fewer known bases are left out, and counted.
 
     Raises:
         ArgumentError: held_out is out of its range. InputError: nothing is long enough to train on.
     """
     if not 0 <= held_out <= 0.5:
         raise ArgumentError(f"held_out must lie between 0 and 0.5; got {held_out}")
-    blocks = [
-        np.frombuffer(sequence[start : start + BLOCK].encode("ascii"), dtype=np.uint8)
-        for sequence in sequences
-        for start in range(0, len(sequence), BLOCK)
-    ]
-    blocks = [block for block in blocks if len(block) >= minimum]
+    blocks: list[Bases] = []
+    owners: list[int] = []
+    too_short: list[int] = []
+    for index, sequences in enumerate(sources):
+        cut = list(_cut(sequences))
+        usable = [block for block in cut if known_bases(block).sum() >= minimum]
+        too_short.append(len(cut) - len(usable))
+        blocks += usable
+        owners += [index] * len(usable)
     if not blocks:
-        raise InputError(f"no sequence of at least {minimum} bases to train on")
+        raise InputError(f"no sequence of at least {minimum} known bases to train on")
     chosen = np.random.default_rng(seed).random(len(blocks)) < held_out
     if held_out > 0 and not chosen.any():
         chosen[-1] = len(blocks) > 1
-    train = [block for block, held in zip(blocks, chosen, strict=True) if not held]
-    rest = [block for block, held in zip(blocks, chosen, strict=True) if held]
-    if not train:
+    if chosen.all():
         raise InputError("every block was held out; give more sequences or a smaller held_out")
-    return _joined(train), _joined(rest)
+    return _divided(blocks, np.array(owners), chosen, too_short)
+
+
+def _cut(sequences: Iterable[str]) -> Iterator[Bases]:
+    for sequence in sequences:
+        bases = np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)
+        for start in range(0, len(bases), BLOCK):
+            yield bases[start : start + BLOCK]
+
+
+def _divided(
+    blocks: list[Bases], owners: NDArray[np.int64], chosen: Mask, too_short: list[int]
+) -> DividedCorpus:
+    train = _joined([block for block, held in zip(blocks, chosen, strict=True) if not held])
+    held = [block for block, held in zip(blocks, chosen, strict=True) if held]
+    rest = _joined(held)
+    repeated = np.where(_repeats(held, train), rest.lengths, 0)
+    shares = []
+    for index, left_out in enumerate(too_short):
+        first, last = np.searchsorted(owners[chosen], [index, index + 1]).tolist()
+        trained = int(train.lengths[owners[~chosen] == index].sum())
+        shares.append(
+            SourceShare(rest.blocks(first, last), trained, int(repeated[first:last].sum()), left_out)
+        )
+    return DividedCorpus(train, rest, tuple(shares))
+
+
+def _repeats(blocks: list[Bases], corpus: Corpus) -> Mask:
+    """Which blocks the corpus holds as a whole block, on either strand."""
+    places: dict[bytes, list[int]] = {}
+    for index, block in enumerate(blocks):
+        for strand in (block, reverse_complement(block)):
+            places.setdefault(strand.tobytes(), []).append(index)
+    result = np.zeros(len(blocks), dtype=bool)
+    for index in range(len(corpus.lengths)):
+        result[places.get(corpus.block(index).tobytes(), [])] = True
+    return result
 
 
 def _joined(blocks: list[Bases]) -> Corpus:
@@ -113,7 +187,12 @@ def sample_crops(corpus: Corpus, rng: np.random.Generator, *, bases: int, length
     return crops
 
 
-def mask_spans(length: int, rng: np.random.Generator, *, rate: float, span: int) -> NDArray[np.bool_]:
+def hide_bases(crops: Sequence[Bases], rng: np.random.Generator, *, rate: float, span: int) -> list[Mask]:
+    """Masks of the bases to hide in each crop: random spans; bases that are not known are never hidden."""
+    return [mask_spans(len(crop), rng, rate=rate, span=span) & known_bases(crop) for crop in crops]
+
+
+def mask_spans(length: int, rng: np.random.Generator, *, rate: float, span: int) -> Mask:
     """Positions to hide: random spans of ``span`` bases that together make about ``rate`` of the length."""
     mask = np.zeros(length, dtype=bool)
     count = max(1, round(rate * length / span))

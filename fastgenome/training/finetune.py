@@ -9,8 +9,11 @@ import numpy as np
 
 from fastgenome.errors import ArgumentError
 from fastgenome.prediction import Predictor
-from fastgenome.training.heads import Head, fit_estimator_head, fit_linear_head, score_head
-from fastgenome.training.labelled import Labelled, read_labelled
+from fastgenome.sequences import ReadOptions
+from fastgenome.training.head_fitting import check_estimator, fit_estimator_head, fit_linear_head
+from fastgenome.training.heads import Head
+from fastgenome.training.labelled import Labelled, check_labelled, read_labelled
+from fastgenome.training.metrics import evaluate
 from fastgenome.training.probe import Probe
 from fastgenome.training.targets import TaskKind, infer_task
 
@@ -26,9 +29,10 @@ def finetune(
     model: str | Model | None = "tiny",
     method: str | Probe = "probe",
     validation: Labelled | None = None,
-    features: Sequence[str] = (),
+    features: str | Sequence[str] = (),
     task: TaskKind | None = None,
-    label_columns: Sequence[str] = ("label",),
+    label_columns: str | Sequence[str | int] = ("label",),
+    reading: ReadOptions | None = None,
     progress: bool = False,
 ) -> Predictor:
     """Train a predictor.
@@ -42,6 +46,7 @@ def finetune(
         features: any of "zcurve", "gc", "kmer", joined to the embedding.
         task: "binary", "multiclass", "multilabel" or "regression"; None reads it off the labels.
         label_columns: of a file; several are a multi-label target.
+        reading: of files: the format, the columns of a table, and which records are used.
         progress: show a bar while embedding.
 
     Returns:
@@ -49,36 +54,52 @@ def finetune(
         ``read_reports`` the account of what was read.
 
     Raises:
-        ArgumentError: an unknown method or feature, or neither model nor features.
+        ArgumentError: data of another type, an unknown method, feature, pooling or layer, neither model nor
+            features, or a head that does not fit the task.
         InputError: data or labels cannot be used.
     """
+    check_labelled(data)
+    if validation is not None:
+        check_labelled(validation, "validation")
     settings = _settings(method)
+    columns = (label_columns,) if isinstance(label_columns, str) else tuple(label_columns)
     predictor = Predictor.untrained(
-        model, features=tuple(features), pooling=settings.pooling, layer=settings.layer
+        model, features=_names(features), pooling=settings.pooling, layer=settings.layer
     )
-    train = read_labelled(data, label_columns=label_columns, min_length=predictor.min_length)
+    train = read_labelled(data, label_columns=columns, min_length=predictor.min_length, reading=reading)
     predictor.read_reports["train"] = train.report
     predictor.task = infer_task(
-        train.labels, kind=task, label_names=None if isinstance(data, tuple) else tuple(label_columns)
+        train.labels, kind=task, label_names=None if isinstance(data, tuple) else tuple(map(str, columns))
     )
+    if settings.head != "linear":
+        # Before the embedding, which takes long.
+        check_estimator(predictor.task, settings.head)
     targets = predictor.task.encode(train.labels)
-    inputs = predictor.inputs(train.sequences, progress=progress)
     held: tuple[Any, Any] | None = None
     if validation is not None:
-        extra = read_labelled(validation, label_columns=label_columns, min_length=predictor.min_length)
+        extra = read_labelled(
+            validation, label_columns=columns, min_length=predictor.min_length, reading=reading
+        )
         predictor.read_reports["validation"] = extra.report
-        held = (predictor.inputs(extra.sequences, progress=progress), predictor.task.encode(extra.labels))
+        held_targets = predictor.task.encode(extra.labels)
+        held = (predictor.inputs(extra.sequences, progress=progress), held_targets)
+    inputs = predictor.inputs(train.sequences, progress=progress)
     predictor.head = _fit(predictor, settings, inputs, targets, held)
-    predictor.metrics["train"] = score_head(predictor.task, predictor.head, inputs, targets)
+    predictor.metrics["train"] = evaluate(predictor.task, targets, predictor.head.outputs(inputs))
     if held is not None:
-        predictor.metrics["validation"] = score_head(predictor.task, predictor.head, *held)
+        predictor.metrics["validation"] = evaluate(predictor.task, held[1], predictor.head.outputs(held[0]))
     return predictor
+
+
+def _names(names: str | Sequence[str]) -> tuple[str, ...]:
+    """One name or several; the letters of one are never taken for several."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _settings(method: str | Probe) -> Probe:
     if isinstance(method, Probe):
         return method
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise ArgumentError(f"method must be one of {', '.join(METHODS)} or a config; got {method!r}")
     return METHODS[method]()
 
@@ -87,10 +108,8 @@ def _fit(predictor: Predictor, settings: Probe, inputs: Any, targets: Any, held:
     inputs = np.asarray(inputs, dtype=np.float64)
     if settings.head == "linear":
         head, predictor.hyperparameters = fit_linear_head(
-            predictor.task, inputs, targets, validation=held, seed=settings.seed
+            predictor.task, inputs, targets, validation=held, seed=int(settings.seed)
         )
         return head
-    if isinstance(settings.head, str):
-        raise ArgumentError(f'head must be "linear" or a scikit-learn estimator; got {settings.head!r}')
     predictor.hyperparameters = {"head": repr(settings.head)}
     return fit_estimator_head(predictor.task, inputs, targets, settings.head)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgenome.training.corpus import Corpus, base_codes, reverse_complement
+from fastgenome.training.corpus import Corpus, Mask, base_codes, known_bases, reverse_complement
 
 # Bases counted at a time.
 _CHUNK = 1 << 23
@@ -48,16 +48,10 @@ class MarkovModel:
         return result
 
 
-def _contexts(
-    bases: NDArray[np.uint8], order: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+def _contexts(bases: NDArray[np.uint8], order: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Mask]:
     """Context code, base code and validity of every position."""
-    codes = base_codes(bases).astype(np.int64)
+    codes = np.maximum(base_codes(bases), 0).astype(np.int64)
     contexts = np.zeros(len(codes), dtype=np.int64)
-    valid = codes >= 0
-    valid[:order] = False
     for back in range(order, 0, -1):
-        earlier = codes[: len(codes) - back]
-        contexts[back:] = contexts[back:] * 4 + np.maximum(earlier, 0)
-        valid[back:] &= earlier >= 0
-    return contexts, np.maximum(codes, 0), valid
+        contexts[back:] = contexts[back:] * 4 + codes[: len(codes) - back]
+    return contexts, codes, known_bases(bases, order)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -13,13 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from fastgenome.errors import ArgumentError, InputError
 from fastgenome.models.device import native_bfloat16
-from fastgenome.training.corpus import Bases, base_codes
+from fastgenome.training.corpus import Bases, Mask, base_codes
 
 if TYPE_CHECKING:
     from fastgenome.models.model import Model
+    from fastgenome.training.held_out import HiddenBases
 
-Mask = NDArray[np.bool_]
+# Nats per base beyond which exp would say nothing; a network that learns stays below 2.
+_DIVERGED = 50.0
 
 
 def masked_loss(model: Model, crops: Sequence[Bases], masks: Sequence[Mask]) -> Tensor:
@@ -30,8 +32,48 @@ def masked_loss(model: Model, crops: Sequence[Bases], masks: Sequence[Mask]) -> 
     Args:
         model: one token per base; its head gives four logits for each base of a row.
         crops: ASCII bases.
-        masks: which bases of each crop are hidden.
+        masks: which bases of each crop are hidden; at least one of them must be A, C, G or T.
     """
+    return _cross_entropy(model, crops, masks, masks, "mean")
+
+
+@torch.no_grad()
+def masked_nats(model: Model, sample: HiddenBases, *, batch_bases: int) -> float:
+    """Mean cross-entropy of the scored bases of a sample in evaluation mode, nats; its exp is the perplexity.
+
+    Raises:
+        InputError: no base is scored. ArgumentError: the model has diverged.
+    """
+    if not sample.n_scored:
+        raise InputError("no known base with enough known bases before it to score")
+    training = model.network.training
+    model.network.eval()
+    total, start, size = 0.0, 0, 0
+    for end, crop in enumerate(sample.crops, start=1):
+        size += len(crop)
+        if size >= batch_bases or end == len(sample.crops):
+            batch = slice(start, end)
+            crops, hidden, scored = sample.crops[batch], sample.hidden[batch], sample.scored[batch]
+            total += float(_cross_entropy(model, crops, hidden, scored, "sum"))
+            start, size = end, 0
+    model.network.train(training)
+    return check_converging(total / sample.n_scored)
+
+
+def check_converging(nats: float) -> float:
+    """The mean loss itself; ArgumentError where it is not a number or far beyond any that is learnt from."""
+    if not nats < _DIVERGED:
+        raise ArgumentError(
+            f"training diverged: the loss is {nats:.3g} nats per base (chance is 1.386); "
+            "use a lower learning_rate"
+        )
+    return nats
+
+
+def _cross_entropy(
+    model: Model, crops: Sequence[Bases], masks: Sequence[Mask], scored: Sequence[Mask], reduction: str
+) -> Tensor:
+    """Mean or sum over the known scored bases, with the bases under the masks hidden."""
     hidden = [np.where(mask, np.uint8(ord("N")), crop) for crop, mask in zip(crops, masks, strict=True)]
     tokens = model.tokenizer([bases.tobytes() for bases in hidden], special_tokens=False, clean=False)
     ids = torch.from_numpy(tokens.ids).to(model.device)
@@ -39,25 +81,10 @@ def masked_loss(model: Model, crops: Sequence[Bases], masks: Sequence[Mask]) -> 
         hidden_states = model.encoder(ids, torch.from_numpy(tokens.offsets))
         logits = model.head(hidden_states.states[0])  # (rows, stride * 4)
     bases, owned = _bases_of_rows(hidden_states.offsets.numpy(), tokens.offsets, model.encoder.stride)
-    codes = np.where(np.concatenate(masks), base_codes(np.concatenate(crops)), -1)
+    codes = np.where(np.concatenate(scored), base_codes(np.concatenate(crops)), -1)
     targets = torch.from_numpy(np.where(owned, codes[bases], -1).astype(np.int64)).to(logits.device)
-    return F.cross_entropy(logits.reshape(-1, 4).float(), targets.reshape(-1), ignore_index=-1)
-
-
-@torch.no_grad()
-def perplexity(model: Model, crops: Sequence[Bases], masks: Sequence[Mask], *, batch_bases: int) -> float:
-    """exp of the mean cross-entropy per hidden base, 1 (certain) to 4 (chance) and beyond."""
-    training = model.network.training
-    model.network.eval()
-    total, hidden, start, size = 0.0, 0, 0, 0
-    for end, crop in enumerate(crops, start=1):
-        size += len(crop)
-        if size >= batch_bases or end == len(crops):
-            count = sum(int(mask.sum()) for mask in masks[start:end])
-            total += float(masked_loss(model, crops[start:end], masks[start:end])) * count
-            hidden, start, size = hidden + count, end, 0
-    model.network.train(training)
-    return math.exp(total / hidden)
+    flat = logits.reshape(-1, 4).float()
+    return F.cross_entropy(flat, targets.reshape(-1), ignore_index=-1, reduction=reduction)
 
 
 def _bases_of_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -10,11 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgenome.errors import ArgumentError, InputError
+from fastgenome.records import is_missing_label
 
 TaskKind = Literal["binary", "multiclass", "multilabel", "regression"]
 
 # Whole numbers with more distinct values than this are read as a quantity, not as classes.
 MAX_INTEGER_CLASSES = 50
+
+# "1e1" and "0x1" are names: they must not fall together with the number that they could mean.
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+(\.0*)?")
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,31 @@ class Task:
     Attributes:
         kind: "binary", "multiclass", "multilabel" or "regression".
         classes: the class labels in column order (binary and multiclass), else empty.
-        label_names: one name per target column.
+        label_names: one name per target column; several are a multi-label target.
+
+    Raises:
+        ArgumentError: the parts do not fit together.
     """
 
     kind: TaskKind
     classes: tuple[int | str, ...] = ()
     label_names: tuple[str, ...] = ("label",)
+
+    def __post_init__(self) -> None:
+        _check_kind(self.kind, len(self.label_names))
+        if not self.label_names or not all(isinstance(name, str) for name in self.label_names):
+            raise ArgumentError(f"label_names must be one or more texts; got {self.label_names!r}")
+        if len(set(self.label_names)) < len(self.label_names):
+            raise ArgumentError(f"label_names must differ from each other; got {self.label_names!r}")
+        if not all(isinstance(label, int | str) for label in self.classes):
+            raise ArgumentError(f"classes must be whole numbers or texts; got {self.classes!r}")
+        count = len(set(self.classes))
+        fits = {"binary": count == 2, "multiclass": count > 2}.get(self.kind, count == 0)
+        if not fits or count < len(self.classes):
+            raise ArgumentError(
+                f"a {self.kind} task cannot have the classes {self.classes!r}: binary needs two different "
+                "ones, multiclass at least three, the others none"
+            )
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -83,13 +107,11 @@ def infer_task(
         ArgumentError: kind is unknown or does not fit.
         InputError: a label is missing, or there is one class only.
     """
-    if kind is not None and kind not in get_args(TaskKind):
-        raise ArgumentError(f"task must be one of {', '.join(get_args(TaskKind))}; got {kind!r}")
     values = _as_columns(labels)
+    if kind is not None:
+        _check_kind(kind, values.shape[1])
     names = label_names or tuple(f"label_{i}" if i else "label" for i in range(values.shape[1]))
     kind = kind or _kind_of(values)
-    if values.shape[1] > 1 and kind != "multilabel":
-        raise ArgumentError(f"{values.shape[1]} label columns fit task='multilabel' only; got {kind!r}")
     if kind == "regression":
         if len(np.unique(_floats(values))) < 2:
             raise InputError("the regression target has one value only; nothing can be learned from it")
@@ -109,20 +131,25 @@ def infer_task(
     return Task("binary" if len(classes) == 2 else "multiclass", classes, names)
 
 
+def _check_kind(kind: str, n_columns: int) -> None:
+    if kind not in get_args(TaskKind):
+        raise ArgumentError(f"task must be one of {', '.join(get_args(TaskKind))}; got {kind!r}")
+    if n_columns > 1 and kind != "multilabel":
+        raise ArgumentError(f"{n_columns} label columns fit task='multilabel' only; got {kind!r}")
+
+
 def _as_columns(labels: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
     """Labels as an object array (n, columns) without missing values."""
     values = np.asarray(labels, dtype=object)
     values = values.reshape(-1, 1) if values.ndim == 1 else values
     if values.ndim != 2 or values.size == 0:
         raise InputError(f"labels must have shape (n,) or (n, labels) with n > 0; got {values.shape}")
-    missing = [i for i, row in enumerate(values) if any(_is_missing(value) for value in row)]
+    if any(isinstance(value, list | tuple | np.ndarray) for value in values.flat):
+        raise InputError("labels must have as many columns in every row")
+    missing = [i for i, row in enumerate(values) if any(map(is_missing_label, row))]
     if missing:
         raise InputError(f"{len(missing)} labels are missing or NaN, first at index {missing[0]}")
     return values
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, (float, np.floating)) and bool(np.isnan(value))) or value == ""
 
 
 def _floats(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -136,13 +163,11 @@ def _floats(values: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _plain_label(value: Any) -> int | str:
-    """A whole number as int, anything else as text, so that 1, 1.0 and "1" are one class."""
+    """A whole number or a truth value as int, anything else as text: 1, 1.0, "1" and True are one class."""
+    if isinstance(value, bool | np.bool_):
+        return int(value)
     text = str(value).strip()
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return int(number) if number.is_integer() else text
+    return int(text.partition(".")[0]) if _WHOLE_NUMBER.fullmatch(text) else text
 
 
 def _kind_of(values: NDArray[Any]) -> TaskKind:

@@ -1,9 +1,9 @@
 // Push parser for FASTA and four-line FASTQ: bytes in, in pieces of any size; complete records out.
 //
 // The result does not depend on how the bytes are cut into pieces. Memory: the record being read, the last
-// unfinished line, and the records not yet taken. Letters are kept as they stand (case, gaps, other alphabets);
-// cleaning is a step of its own. Line ends are LF or CRLF; a UTF-8 byte order mark at the start is skipped.
-// Nothing is dropped silently: every header becomes a record, and what cannot be read throws.
+// unfinished line, and the records not yet taken. Letters are kept as they stand (case, gaps, other
+// alphabets); cleaning is a step of its own. Line ends are LF or CRLF; a UTF-8 byte order mark at the start
+// is skipped. Nothing is dropped silently: every header becomes a record, and what cannot be read throws.
 #pragma once
 
 #include <cstdint>
@@ -131,7 +131,8 @@ class sequence_parser {
     void begin_record(std::string_view header) {
         ++record_number_;
         if (header.find('\r') != std::string_view::npos) {
-            throw malformed_input(place() + ": lines end with a lone carriage return; convert them to newlines");
+            throw malformed_input(place() +
+                                  ": lines end with a lone carriage return; convert them to newlines");
         }
         header.remove_prefix(1);
         const std::size_t first = header.find_first_not_of(" \t");

@@ -1,0 +1,98 @@
+"""The options that commands share, and what their texts mean."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastgenome.errors import ArgumentError
+from fastgenome.sequences import ReadOptions
+
+if TYPE_CHECKING:
+    from fastgenome.training.probe import Probe
+
+Input = Annotated[
+    str, typer.Argument(help="FASTA, FASTQ, CSV, TSV, Parquet or text, plain or gzip; - is stdin")
+]
+ModelName = Annotated[str, typer.Option("--model", help="name or directory of a model")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16")]
+Out = Annotated[
+    str, typer.Option("--out", "-o", help="file to write: .parquet, .tsv, .csv, .npy; - is stdout")
+]
+WindowSize = Annotated[int | None, typer.Option(help="cut records into windows of this many bases")]
+Stride = Annotated[int | None, typer.Option(help="bases from one window to the next; default: the window")]
+Json = Annotated[bool, typer.Option("--json", help="print the report as JSON")]
+Emissions = Annotated[bool, typer.Option("--emissions", help="measure energy and CO2e")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="fail, and leave no output, when any record is rejected")
+]
+InputFormat = Annotated[
+    str | None,
+    typer.Option("--format", help="fasta, fastq, csv, tsv, parquet or text; default: told by the file"),
+]
+SequenceColumn = Annotated[str, typer.Option(help="column of a table, by name or number from 0")]
+IdColumn = Annotated[
+    str | None,
+    typer.Option(help="column of names; default: id where there is one, else records are numbered"),
+]
+NoHeader = Annotated[bool, typer.Option("--no-header", help="the table's first line is data")]
+Duplicates = Annotated[str, typer.Option(help="repeated ids: keep (and count), reject or ignore")]
+AllN = Annotated[str, typer.Option(help="records of N alone: keep (and count) or reject")]
+FeatureSets = Annotated[str, typer.Option("--features", help="comma-separated: zcurve, gc, kmer")]
+
+
+def as_column(text: str) -> str | int:
+    """A column by name, or by number from 0."""
+    return int(text) if text.isdecimal() else text
+
+
+def read_options(
+    format: str | None,
+    sequence_column: str,
+    id_column: str | None,
+    no_header: bool,
+    duplicates: str,
+    all_n: str,
+    strict: bool,
+) -> ReadOptions:
+    """The options of reading; their values are checked where they are used."""
+    return ReadOptions(
+        format=format,  # type: ignore[arg-type]
+        sequence_column=as_column(sequence_column),
+        id_column=None if id_column is None else as_column(id_column),
+        header=not no_header,
+        on_duplicate=duplicates,  # type: ignore[arg-type]
+        on_all_n=all_n,  # type: ignore[arg-type]
+        strict=strict,
+    )
+
+
+def configured(method: str, settings: list[str]) -> str | Probe:
+    """The config of a method with settings such as layer=-1, or its name where there are none."""
+    from fastgenome.training.finetune import METHODS
+
+    if not settings or method not in METHODS:
+        return method
+    # An estimator cannot be written on the command line.
+    known = [field.name for field in fields(METHODS[method]) if field.name != "head"]
+    values: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or key not in known or key in values:
+            raise ArgumentError(
+                f"--set {setting!r}: expected KEY=VALUE, each of {', '.join(known)} at most once"
+            )
+        values[key] = value if key == "pooling" else _value(value)
+    return METHODS[method](**values)
+
+
+def _value(text: str) -> Any:
+    """A number, several of them as in 0,-1, or a text."""
+    try:
+        numbers = tuple(float(part) if "." in part else int(part) for part in text.split(","))
+    except ValueError:
+        return text
+    return numbers if "," in text else numbers[0]

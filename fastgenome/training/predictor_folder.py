@@ -1,0 +1,169 @@
+"""The files of a saved predictor: predictor.json, and the head in safetensors or skops."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastgenome._version import __version__
+from fastgenome.errors import ArgumentError, CheckpointError
+from fastgenome.training.heads import EstimatorHead, Head, LinearHead
+from fastgenome.training.targets import Task
+
+FORMAT = 1
+DESCRIPTION = "predictor.json"
+LINEAR = "head.safetensors"
+ESTIMATOR = "head.skops"
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The model that a predictor was trained on: name or absolute directory, digest, precision."""
+
+    name: str
+    sha256: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """What predictor.json holds; `inputs` is the width of what the head sees."""
+
+    task: Task
+    model: BaseModel | None
+    pooling: str | None
+    layer: int | list[int] | None
+    features: tuple[str, ...]
+    inputs: int
+    hyperparameters: dict[str, Any]
+    metrics: dict[str, dict[str, float]]
+
+
+def write_predictor(folder: Path, description: Description, head: Head) -> None:
+    """Write the head and the description into an existing folder."""
+    if isinstance(head, LinearHead):
+        from safetensors.numpy import save_file
+
+        tensors = {name: np.ascontiguousarray(value) for name, value in head.tensors().items()}
+        save_file(tensors, folder / LINEAR)
+    else:
+        import skops.io
+
+        assert isinstance(head, EstimatorHead)
+        skops.io.dump(head.estimator, folder / ESTIMATOR)
+    content = {"format": FORMAT, "fastgenome": __version__, **asdict(description)}
+    (folder / DESCRIPTION).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_description(folder: Path) -> Description:
+    """Read predictor.json.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another format.
+    """
+    path = folder / DESCRIPTION
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder} is no readable predictor: {error}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not of format {FORMAT}; use a newer fastgenome")
+    try:
+        base = _take(content, "model", dict, type(None))
+        return Description(
+            task=_task(_take(content, "task", dict)),
+            model=None if base is None else _base_model(base),
+            pooling=_take(content, "pooling", str, type(None)),
+            layer=_take(content, "layer", int, list, type(None)),
+            features=_texts(content, "features"),
+            inputs=_take(content, "inputs", int),
+            hyperparameters=_take(content, "hyperparameters", dict),
+            metrics=_take(content, "metrics", dict),
+        )
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+
+
+def _base_model(content: dict[str, Any]) -> BaseModel:
+    dtype = _take(content, "dtype", str)
+    if dtype not in ("float32", "bfloat16"):
+        raise ArgumentError(f"'dtype' is {dtype!r}, expected float32 or bfloat16")
+    return BaseModel(_take(content, "name", str), _take(content, "sha256", str), dtype)
+
+
+def _task(content: dict[str, Any]) -> Task:
+    kind: Any = _take(content, "kind", str)
+    return Task(kind, tuple(_take(content, "classes", list)), _texts(content, "label_names"))
+
+
+def _texts(content: dict[str, Any], key: str) -> tuple[str, ...]:
+    values = _take(content, key, list)
+    if not all(isinstance(value, str) for value in values):
+        raise ArgumentError(f"{key} must hold texts; got {values!r}")
+    return tuple(values)
+
+
+def _take(content: dict[str, Any], key: str, *kinds: type) -> Any:
+    """A value of one of the types; ArgumentError for another and for a missing one."""
+    if key not in content:
+        raise ArgumentError(f"{key!r} is missing")
+    if not isinstance(content[key], kinds):
+        raise ArgumentError(f"{key!r} is {content[key]!r}, expected {' or '.join(k.__name__ for k in kinds)}")
+    return content[key]
+
+
+def read_head(folder: Path, task: Task, inputs: int, trusted: Sequence[str]) -> Head:
+    """Read the head and check that it gives the outputs of the task for as many inputs.
+
+    Raises:
+        CheckpointError: its file is missing, damaged, of types that are not trusted, or does not fit.
+    """
+    if (folder / LINEAR).is_file():
+        path, head = folder / LINEAR, _read_linear(folder / LINEAR, task)
+    elif (folder / ESTIMATOR).is_file():
+        path, head = folder / ESTIMATOR, _read_estimator(folder / ESTIMATOR, task, trusted)
+    else:
+        raise CheckpointError(f"{folder} has neither {LINEAR} nor {ESTIMATOR}")
+    try:
+        outputs = head.outputs(np.zeros((1, inputs)))
+    except Exception as error:
+        # A damaged estimator may fail anywhere.
+        raise CheckpointError(f"{path} does not fit {inputs} inputs: {error}") from error
+    wanted = (1,) if task.kind == "regression" else (1, len(task.output_names))
+    if outputs.shape != wanted or not np.isfinite(outputs).all():
+        raise CheckpointError(f"{path} does not give the {len(task.output_names)} outputs of the task")
+    return head
+
+
+def _read_linear(path: Path, task: Task) -> Head:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors = load_file(path)
+        return LinearHead(task.kind, **{name: tensors[name] for name in ("mean", "scale", "weight", "bias")})
+    except KeyError as error:
+        raise CheckpointError(f"{path} lacks {error}") from None
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+
+
+def _read_estimator(path: Path, task: Task, trusted: Sequence[str]) -> Head:
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        return EstimatorHead(task.kind, skops.io.load(path, trusted=list(trusted)))
+    except UntrustedTypesFoundException as error:
+        raise CheckpointError(
+            f"{path} holds types that are not trusted; name them as trusted= "
+            f"(--trust on the command line) where you know the file: {error}"
+        ) from None
+    except Exception as error:
+        # A damaged file may fail anywhere inside skops, zipfile or scikit-learn.
+        raise CheckpointError(f"cannot read {path}: {error}") from error
