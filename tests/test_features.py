@@ -329,6 +329,13 @@ def test_transformers_work_cloned_pickled_and_as_pandas(transformer, sequences):
     np.testing.assert_array_equal(frame.to_numpy(), values)
 
 
+def test_base_counts_pass_the_width_of_their_counters():
+    # The core counts in fields of 16 bits and empties them every 65,535 characters.
+    for length in (65_535, 65_536, 200_003):
+        assert gc_content(["G" * length + "A" * length, "N" + "C" * length]).tolist() == [0.5, 1.0]
+        assert zcurve(["T" * length]).tolist() == [[-length, -length, length]]
+
+
 def test_columns_of_transformers_carry_the_named_feature():
     kmers = KmerFrequency(k=2).fit(["AC"])
     row = dict(zip(kmers.get_feature_names_out(), kmers.transform(["ACGA"])[0], strict=True))

@@ -18,28 +18,31 @@ namespace fastgenome {
 
 inline constexpr detail::Letters alphabetical = {'A', 'C', 'G', 'T'};
 
+namespace detail {
+
+// One counter of 16 bits for each of A, C, G, T in one word: counting costs one addition per character.
+constexpr std::array<std::uint64_t, 256> make_base_increments() noexcept {
+    std::array<std::uint64_t, 256> increments{};
+    for (int base = 0; base < 4; ++base) {
+        increments[static_cast<std::uint8_t>(alphabetical[base])] = std::uint64_t{1} << (16 * base);
+    }
+    return increments;
+}
+
+inline constexpr auto base_increments = make_base_increments();
+
+}  // namespace detail
+
 // Counts of A, C, G, T.
 inline std::array<std::int64_t, 4> count_bases(Text text) noexcept {
-    // Counters of one byte let the loop work on whole vectors of text; 255 additions cannot overflow them.
-    constexpr std::int64_t block = 255;
+    constexpr std::int64_t block = 0xFFFF;
     const auto size = static_cast<std::int64_t>(text.size());
     std::array<std::int64_t, 4> counts{};
     for (std::int64_t start = 0; start < size; start += block) {
         const std::int64_t stop = std::min(size, start + block);
-        std::uint8_t a = 0;
-        std::uint8_t c = 0;
-        std::uint8_t g = 0;
-        std::uint8_t t = 0;
-        for (std::int64_t i = start; i < stop; ++i) {
-            a = static_cast<std::uint8_t>(a + (text[i] == 'A' ? 1 : 0));
-            c = static_cast<std::uint8_t>(c + (text[i] == 'C' ? 1 : 0));
-            g = static_cast<std::uint8_t>(g + (text[i] == 'G' ? 1 : 0));
-            t = static_cast<std::uint8_t>(t + (text[i] == 'T' ? 1 : 0));
-        }
-        counts[0] += a;
-        counts[1] += c;
-        counts[2] += g;
-        counts[3] += t;
+        std::uint64_t fields = 0;
+        for (std::int64_t i = start; i < stop; ++i) fields += detail::base_increments[text[i]];
+        for (int base = 0; base < 4; ++base) counts[base] += (fields >> (16 * base)) & 0xFFFF;
     }
     return counts;
 }
