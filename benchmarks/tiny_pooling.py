@@ -17,6 +17,7 @@ from sklearn.metrics import matthews_corrcoef
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 import fastgenome as fg
 
@@ -30,7 +31,8 @@ def cross_validated_mcc(inputs: np.ndarray, labels: list[str]) -> float:
     scores = []
     for penalty in PENALTIES:
         classifier = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=300, tol=1e-3))
-        predicted = cross_val_predict(classifier, inputs, labels, cv=folds)
+        with threadpool_limits(1, user_api="blas"):
+            predicted = cross_val_predict(classifier, inputs, labels, cv=folds)
         scores.append(matthews_corrcoef(labels, predicted))
     return max(scores)
 

@@ -377,7 +377,8 @@ def test_models_import_neither_transformers_nor_triton() -> None:
 
 def test_tiny_is_pinned_small_and_as_documented() -> None:
     entry = models.REGISTRY["tiny"]
-    assert entry.sha256 and entry.directory
+    assert entry.sha256
+    assert entry.directory
     assert models.load("tiny").sha256 == entry.sha256
     assert sum(path.stat().st_size for path in entry.directory.iterdir()) <= 8_000_000
     model = models.load("tiny")

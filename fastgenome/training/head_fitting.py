@@ -88,7 +88,7 @@ def fit_linear_head(
     held = None
     if validation is not None:
         held = ((validation[0] - mean) / scale).astype(precision), validation[1]
-    # The solvers' products are so small that BLAS threads wait for one another ten times as long as they work.
+    # The solvers' products are so small that BLAS threads would mostly wait for one another.
     with threadpool_limits(1, user_api="blas"):
         if task.kind == "multilabel":
             label = Task("binary", (0, 1))
