@@ -23,6 +23,7 @@ setup(
         "fastgenome",
         "fastgenome.kernels",
         "fastgenome.models",
+        "fastgenome.models.tiny_weights",
         "fastgenome.scoring",
         "fastgenome.training",
     ],
@@ -30,7 +31,7 @@ setup(
     package_dir={"fastgenome.kernels": "kernels"},
     package_data={
         "fastgenome": ["py.typed", "_core.pyi"],
-        "fastgenome.models": ["tiny/*.json", "tiny/*.safetensors"],
+        "fastgenome.models.tiny_weights": ["config.json", "model.safetensors"],
     },
     ext_modules=[core],
 )

@@ -47,7 +47,11 @@ class CheckpointError(ModelError):
 
 
 class SequenceTooLongError(ModelError, ValueError):
-    """A sequence has more tokens than the model accepts."""
+    """A sequence has more tokens than the model accepts; `index` is its place in what was given."""
+
+    def __init__(self, message: str, index: int) -> None:
+        super().__init__(message)
+        self.index = index
 
 
 class MissingExtraError(FastgenomeError, ImportError):

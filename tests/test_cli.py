@@ -71,9 +71,10 @@ def test_embed_npy_holds_the_matrix(fasta: Path, tmp_path: Path) -> None:
 
 def test_embed_too_long_names_the_option(tmp_path: Path) -> None:
     path = tmp_path / "long.fa"
-    path.write_text(f">a\n{random_dna(10_000)}\n")
+    path.write_text(f">short\n{random_dna(100)}\n>chromosome\n{random_dna(10_000)}\n")
     result = run("embed", path, "-o", tmp_path / "out.tsv")
     assert result.exit_code == 1
+    assert "record 'chromosome'" in result.stderr
     assert "--window" in result.stderr
     assert not (tmp_path / "out.tsv").exists()
 

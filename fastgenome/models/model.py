@@ -226,7 +226,8 @@ class Model:
         index = int(np.flatnonzero(lengths > self.max_length)[0])
         raise SequenceTooLongError(
             f"sequences[{index}] has {lengths[index]} tokens, model {self.name!r} takes at most "
-            f"{self.max_length}: cut it into windows with window= (--window on the command line)"
+            f"{self.max_length}: cut it into windows with window= (--window on the command line)",
+            index,
         )
 
 

@@ -35,7 +35,7 @@ REGISTRY: dict[str, RegisteredModel] = {
             source="ships with fastgenome",
             licence="Apache-2.0",
             description="small encoder trained by this project on yeast and human promoter DNA",
-            directory=Path(__file__).parent / "tiny",
+            directory=Path(__file__).parent / "tiny_weights",
             sha256="376c12a0812e54a2c92257597a8c467776982925ca5048ed9142016b4bba853a",
         ),
     )

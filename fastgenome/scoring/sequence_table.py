@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastgenome.errors import ArgumentError
+from fastgenome.errors import ArgumentError, SequenceTooLongError
 from fastgenome.progress import progress_bar
 from fastgenome.regions import Window, windowed
 from fastgenome.scoring.writers import Column, open_writer
@@ -99,10 +99,9 @@ def write_sequence_table(
             kept = [piece for piece in pieces if len(piece.sequence) >= min_length]
             too_short += len(pieces) - len(kept)
             if kept:
-                sequences = [piece.sequence for piece in kept]
-                writer.write(_beside(_places(kept), compute(sequences)))
+                writer.write(_beside(_places(kept), _computed(compute, kept)))
                 rows += len(kept)
-                bases += sum(map(len, sequences))
+                bases += sum(len(piece.sequence) for piece in kept)
             rate = bases / (time.perf_counter() - started) / 1e3
             advance(reader.bytes_read - done, f"{rows:,} rows, {bases / 1e6:.1f} Mbp, {rate:.0f} kbp/s")
             done = reader.bytes_read
@@ -115,6 +114,16 @@ def _refuse_replacing(source: object, out: str | Path) -> None:
         return
     if os.path.exists(source) and os.path.exists(out) and os.path.samefile(source, out):
         raise ArgumentError(f"the output {str(out)!r} is the input itself; choose another file")
+
+
+def _computed(
+    compute: Callable[[list[str]], Mapping[str, Column]], pieces: Sequence[SequenceRecord | Window]
+) -> Mapping[str, Column]:
+    """The columns of these pieces; an error about one of them names its record."""
+    try:
+        return compute([piece.sequence for piece in pieces])
+    except SequenceTooLongError as error:
+        raise SequenceTooLongError(f"record {pieces[error.index].id!r}: {error}", error.index) from None
 
 
 def _beside(places: dict[str, Column], columns: Mapping[str, Column]) -> dict[str, Column]:
