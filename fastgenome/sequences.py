@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from fastgenome import _core
+from fastgenome.admission import Acceptance, Admission
 from fastgenome.cleaning import why_not_dna
 from fastgenome.errors import ArgumentError, InputError, RejectedRecordsError, TruncatedInputError
 from fastgenome.formats import Format, check_format, detect_format
-from fastgenome.records import RawRecord, ReadReport, Rejection, SequenceRecord, is_missing_label
+from fastgenome.records import RawRecord, ReadReport, Rejection, SequenceRecord
 from fastgenome.streams import ByteStream, PathLike, ReadableBytes
 from fastgenome.tables import Columns, read_delimited, read_parquet
 
@@ -31,32 +32,6 @@ Source: TypeAlias = PathLike | ReadableBytes | Iterable[str]
 # Records that are cleaned together; many short ones must not add up to much memory.
 _BATCH_BASES = 1 << 22
 _BATCH_RECORDS = 1 << 16
-
-
-@dataclass(frozen=True)
-class Acceptance:
-    """What makes a record usable.
-
-    Args:
-        min_length: bases that a cleaned record must have.
-        on_duplicate: "keep" hands a repeated id out and counts it, "reject" rejects it; both remember every
-            id. "ignore" does not look, so that memory stays constant over any number of records.
-        on_all_n: "keep" hands records without any A, C, G or T out and counts them, "reject" rejects them.
-        strict: end the reading with an error where any record was rejected.
-    """
-
-    min_length: int = 1
-    on_duplicate: Literal["keep", "reject", "ignore"] = "keep"
-    on_all_n: Literal["keep", "reject"] = "keep"
-    strict: bool = False
-
-    def __post_init__(self) -> None:
-        if self.min_length < 1:
-            raise ArgumentError(f"min_length is {self.min_length}; it must be at least 1 base")
-        if self.on_duplicate not in ("keep", "reject", "ignore"):
-            raise ArgumentError(f"on_duplicate is {self.on_duplicate!r}; use 'keep', 'reject' or 'ignore'")
-        if self.on_all_n not in ("keep", "reject"):
-            raise ArgumentError(f"on_all_n is {self.on_all_n!r}; use 'keep' or 'reject'")
 
 
 @dataclass(frozen=True)
@@ -209,10 +184,11 @@ class SequenceReader:
             raise InputError(f"{self.name} can be read only once; call read_sequences again, or use a file")
         self._begun = True
         self.report = ReadReport()
-        admission = _Admission(self._acceptance, self.report)
+        admission = Admission(self._acceptance, self.report)
         with closing(self._raw_records()) as records:
             for batch in _grouped(records, bases):
-                if admitted := admission.admit(batch):
+                cleaned, counts = _core.clean([record.sequence for record in batch])
+                if admitted := admission.admit(batch, cleaned, counts):
                     yield admitted
         self.report.complete = True
         _check_usable(self.report, self.name)
@@ -243,71 +219,6 @@ class SequenceReader:
 
     def _format_of(self, stream: ByteStream) -> Format:
         return self._format or detect_format(stream, self._columns.sequence)
-
-
-class _Admission:
-    """Cleans raw records and decides which are used; every one is counted in the report."""
-
-    def __init__(self, acceptance: Acceptance, report: ReadReport) -> None:
-        self._acceptance = acceptance
-        self._report = report
-        self._ids: set[str] = set()
-
-    def admit(self, batch: list[RawRecord]) -> list[SequenceRecord]:
-        """Return the usable records of a batch."""
-        report = self._report
-        cleaned, counts = _core.clean([record.sequence for record in batch])
-        invalid: list[int] = counts[:, 4].tolist()
-        used: list[int] = []
-        admitted: list[SequenceRecord] = []
-        for index, raw in enumerate(batch):
-            report.n_in += 1
-            record = SequenceRecord(raw.id or str(report.n_in), cleaned[index], raw.labels)
-            refusal = self._refuse(raw, record, invalid[index] > 0)
-            if refusal is None:
-                used.append(index)
-                admitted.append(record)
-            else:
-                report.reject(Rejection(report.n_in, record.id, *refusal))
-        lowercase, rna, iupac, gaps, _ = counts[used].sum(axis=0).tolist()
-        report.lowercase_bases += lowercase
-        report.rna_bases += rna
-        report.iupac_bases += iupac
-        report.gap_bases += gaps
-        report.n_out += len(admitted)
-        report.all_n_records += sum(_is_all_n(record.sequence) for record in admitted)
-        report.bases_out += sum(len(record.sequence) for record in admitted)
-        return admitted
-
-    def _refuse(self, raw: RawRecord, record: SequenceRecord, invalid: bool) -> tuple[str, str] | None:
-        """Return (reason, detail) for a record that cannot be used."""
-        rules = self._acceptance
-        length = len(record.sequence)
-        if raw.defect:
-            return "malformed", raw.defect
-        if invalid:
-            return "not_dna", why_not_dna(raw.sequence)
-        if length == 0:
-            return "empty", "no bases" + (" besides gaps" if raw.sequence else "")
-        if length < rules.min_length:
-            return "too_short", f"{length} bases, fewer than {rules.min_length}"
-        if rules.on_all_n == "reject" and _is_all_n(record.sequence):
-            return "all_n", f"{length} bases, all of them N"
-        if any(map(is_missing_label, raw.labels)):
-            return "missing_label", f"labels {raw.labels}"
-        return self._refuse_duplicate(raw.id)
-
-    def _refuse_duplicate(self, identifier: str) -> tuple[str, str] | None:
-        """Remember the id of a usable record; ids that we number ourselves are never repeated."""
-        if self._acceptance.on_duplicate == "ignore" or not identifier:
-            return None
-        if identifier not in self._ids:
-            self._ids.add(identifier)
-        elif self._acceptance.on_duplicate == "reject":
-            return "duplicate_id", f"an earlier record has the id {identifier!r}"
-        else:
-            self._report.duplicate_ids += 1
-        return None
 
 
 def _from_strings(sequences: Iterable[str]) -> Iterator[RawRecord]:
@@ -358,11 +269,6 @@ def _grouped(records: Iterable[RawRecord], bases: int) -> Iterator[list[RawRecor
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _is_all_n(sequence: str) -> bool:
-    """Tell whether a cleaned sequence has no known base."""
-    return not sequence.strip("N")
 
 
 def _is_pipe(path: PathLike) -> bool:

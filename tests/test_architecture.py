@@ -32,6 +32,7 @@ ROOMS = [
     ("sequence_transformer", 1),
     ("sequences", 1),
     ("records", 1),
+    ("admission", 1),
     ("streams", 1),
     ("tables", 1),
     ("formats", 1),
