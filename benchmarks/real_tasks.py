@@ -82,15 +82,16 @@ def main() -> None:
     arguments = parser.parse_args()
     fg.load("tiny").embed(["ACGT" * 50] * 64)
     results: dict[str, dict[str, dict[str, float]]] = {}
-    print("| task (train / test) | " + " | ".join(f"{m}: MCC, AUC, s, gCO2e" for m in METHODS) + " |")
+    print("MCC · AUC · seconds to train and predict · mg CO2e")
+    print("| task (train / test) | " + " | ".join(METHODS) + " |")
     print("|---" * (len(METHODS) + 1) + "|")
     for split in tasks(arguments.data):
         results[split.name] = {method: measure(split, *choice) for method, choice in METHODS.items()}
         cells = [
-            f"{r['mcc']:.3f}, {r['auc']:.3f}, {r['seconds']:.1f}, {r['co2e_g']:.3f}"
+            f"{r['mcc']:.3f} · {r['auc']:.3f} · {r['seconds']:.1f} · {r['co2e_g'] * 1000:.0f}"
             for r in results[split.name].values()
         ]
-        sizes = f"{len(split.train[0])} / {len(split.test[0])}"
+        sizes = f"{len(split.train[0]):,} / {len(split.test[0]):,}"
         print(f"| {split.name} ({sizes}) | " + " | ".join(cells) + " |", flush=True)
     if arguments.out:
         machine = {

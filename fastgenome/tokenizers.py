@@ -16,12 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgenome import _core
+from fastgenome.byte_level import ByteLevelFile, as_texts, insert_ids, is_dna, read_byte_level
 from fastgenome.cleaning import as_batch, describe_invalid
-from fastgenome.errors import ArgumentError, CheckpointError, InputError, ModelError
+from fastgenome.errors import ArgumentError, InputError, ModelError
 from fastgenome.vocabularies import (
     PUBLISHED_LETTERS,
+    character_ids,
+    ids_of,
     is_special,
     kmers,
+    longest_kmer,
     numbered,
     read_tokenizer_json,
     read_vocab_txt,
@@ -176,16 +180,16 @@ class KmerTokenizer(Tokenizer):
             "k": k,
             "stride": stride,
             "letters": letters,
-            "ids": _ids_of(kmers(k, letters), tokens, name),
-            "unknown": int(_ids_of(["[UNK]"], tokens, name)[0]),
+            "ids": ids_of(kmers(k, letters), tokens, name),
+            "unknown": int(ids_of(["[UNK]"], tokens, name)[0]),
         }
         super().__init__(
             _core.SlidingKmers,
             arguments,
             name=name,
             vocabulary=tokens,
-            prefix=_ids_of(prefix, tokens, name).tolist(),
-            suffix=_ids_of(suffix, tokens, name).tolist(),
+            prefix=ids_of(prefix, tokens, name).tolist(),
+            suffix=ids_of(suffix, tokens, name).tolist(),
             max_length=max_length,
             bases_per_token=stride,
         )
@@ -193,27 +197,93 @@ class KmerTokenizer(Tokenizer):
         self.stride = stride
 
 
+class OptTokenizer(Tokenizer):
+    """OPT's byte-level BPE (Zhang et al. 2022), with `</s>` first, alone or in the prompt of Lingo.
+
+    With a prompt each sequence is encoded in `Domain: {prompt}\\nSequence: {sequence}\\nAnnotation:`. GPT-2's
+    pattern always cuts before the space that comes before the sequence and before the line break behind it,
+    so the rest is a constant prefix and suffix, and the space belongs to the sequence's own tokens.
+    """
+
+    def __init__(self, file: ByteLevelFile, *, prompt: str | None = None) -> None:
+        """Makes the tokenizer; `prompt` is the domain of the prompt, such as "DNA Promoter"."""
+        before: list[int] = []
+        behind: list[int] = []
+        if prompt is not None:
+            before, behind = file.encode([f"Domain: {prompt}\nSequence:", "\nAnnotation:"])
+        ids = file.vocabulary
+        super().__init__(
+            _core.Bpe,
+            file.dna_bpe(),
+            name="opt",
+            vocabulary=ids,
+            prefix=[ids["</s>"], *before],
+            suffix=behind,
+            max_length=2048,
+        )
+        self.special_token_ids |= {"bos": ids["</s>"], "eos": ids["</s>"]}
+        self.prompt = prompt
+        self._file = file
+
+    def __call__(
+        self, sequences: Iterable[str | bytes], *, special_tokens: bool = True, clean: bool = True
+    ) -> Tokens:
+        """Encodes sequences, see `Tokenizer`; `special_tokens` stands for the prompt too."""
+        batch = as_batch(sequences)
+        if clean and self.prompt is None:
+            return super().__call__(batch, special_tokens=special_tokens)
+        texts = self._clean(batch) if clean else as_texts(batch)
+        odd = [] if clean else [index for index, text in enumerate(texts) if not is_dna(text)]
+        if self.prompt is not None:
+            texts = [f" {text}" for text in texts]
+        odd_texts = [texts[index] for index in odd]
+        for index in odd:
+            texts[index] = ""
+        tokens = super().__call__(texts, special_tokens=special_tokens, clean=False)
+        if not odd:
+            return tokens
+        added = dict(zip(odd, self._file.encode(odd_texts), strict=True))
+        return Tokens(*insert_ids(*tokens, added, place=self.prefix_length))
+
+    @staticmethod
+    def _clean(batch: tuple[str | bytes, ...]) -> list[str]:
+        cleaned, counts = _core.clean(batch)
+        invalid = np.flatnonzero(counts[:, 4])
+        if invalid.size:
+            index = int(invalid[0])
+            raise InputError(describe_invalid(batch[index], index))
+        texts: list[str] = cleaned
+        return texts
+
+
 def load_tokenizer(
-    name: str, *, vocabulary: str | Path | None = None, species: str = "candida_glabrata"
+    name: str,
+    *,
+    vocabulary: str | Path | None = None,
+    species: str = "candida_glabrata",
+    prompt: str | None = None,
 ) -> Tokenizer:
     """Loads the tokenizer of a published model family.
 
     Args:
         name: one of TOKENIZERS: "dnabert-3" … "dnabert-6", "specieslm", "dnabert2", "nt-v1", "nt-v2",
-            "nt-v2-3mer", "hyenadna" (CLS, sequence, SEP), "hyenadna-train" (sequence, SEP), "caduceus".
-        vocabulary: vocab.txt or tokenizer.json of the model, or the folder that holds it. "specieslm" and
-            "dnabert2" need it; for the others the published order is generated without it.
+            "nt-v2-3mer", "hyenadna" (CLS, sequence, SEP), "hyenadna-train" (sequence, SEP), "caduceus",
+            "opt".
+        vocabulary: vocab.txt or tokenizer.json of the model, or the folder that holds it; for "opt"
+            vocab.json, with merges.txt beside it, or tokenizer.json. "specieslm", "dnabert2" and "opt" need
+            it; for the others the published order is generated without it.
         species: the species token of "specieslm", put after CLS.
+        prompt: only for "opt": the domain, such as "DNA Promoter", of Lingo's prompt around each sequence.
 
     Raises:
-        ArgumentError: unknown name, or a vocabulary for a family that has none.
+        ArgumentError: unknown name, or a vocabulary or prompt for a family that has none.
         ModelError: the family needs `vocabulary`.
         CheckpointError: the vocabulary's file is missing, damaged or not of this family.
     """
     if name == "opt":
-        raise ModelError(
-            "the byte-level tokenizer of OPT is not part of this version; use transformers for it"
-        )
+        return _load_opt(vocabulary, prompt)
+    if prompt is not None:
+        raise ArgumentError(f'prompt={prompt!r}: only "opt" takes a prompt, {name!r} has none')
     if name == "specieslm":
         return _load_specieslm(vocabulary, species)
     if name not in _LOADERS:
@@ -240,7 +310,7 @@ def _load_specieslm(source: str | Path | None, species: str) -> Tokenizer:
         known = [token for token in vocabulary if not is_special(token) and not set(token) <= set("ACGT")]
         raise ArgumentError(f"species={species!r} is not in the vocabulary, which has {', '.join(known)}")
     return KmerTokenizer(
-        _longest_kmer(vocabulary), vocabulary=vocabulary, prefix=("[CLS]", species), name="specieslm"
+        longest_kmer(vocabulary), vocabulary=vocabulary, prefix=("[CLS]", species), name="specieslm"
     )
 
 
@@ -250,13 +320,13 @@ def _load_nucleotide_transformer(name: str, source: str | Path | None) -> Tokeni
     else:
         special = ["<unk>", "<pad>", "<mask>", "<cls>", *(() if name == "nt-v1" else ("<eos>", "<bos>"))]
         vocabulary = numbered([*special, *kmers(3 if name == "nt-v2-3mer" else 6), *"ATCGN"])
-    k = _longest_kmer(vocabulary)
+    k = longest_kmer(vocabulary)
     arguments = {
         "k": k,
         "letters": PUBLISHED_LETTERS,
-        "ids": _ids_of(kmers(k), vocabulary, name),
-        "unknown": int(_ids_of(["<unk>"], vocabulary, name)[0]),
-        "characters": _character_ids(vocabulary, unknown=-1),
+        "ids": ids_of(kmers(k), vocabulary, name),
+        "unknown": int(ids_of(["<unk>"], vocabulary, name)[0]),
+        "characters": character_ids(vocabulary, unknown=-1),
         "literals": {token: number for token, number in vocabulary.items() if is_special(token)},
     }
     return Tokenizer(
@@ -264,7 +334,7 @@ def _load_nucleotide_transformer(name: str, source: str | Path | None) -> Tokeni
         arguments,
         name=name,
         vocabulary=vocabulary,
-        prefix=_ids_of(["<cls>"], vocabulary, name).tolist(),
+        prefix=ids_of(["<cls>"], vocabulary, name).tolist(),
         max_length=1000 if name == "nt-v1" else 2048,
         bases_per_token=k,
     )
@@ -274,7 +344,7 @@ def _load_characters(name: str, source: str | Path | None) -> Tokenizer:
     if source is not None:
         raise ArgumentError(f"vocabulary={str(source)!r}: {name!r} has a fixed vocabulary and takes none")
     vocabulary = numbered([*_HYENA_SPECIAL, *"ACGTN"])
-    table = _character_ids(vocabulary, unknown=vocabulary["[UNK]"])
+    table = character_ids(vocabulary, unknown=vocabulary["[UNK]"])
     if name == "caduceus":
         # Its reference upper-cases every text.
         table[ord("a") : ord("z") + 1] = table[ord("A") : ord("Z") + 1]
@@ -290,6 +360,14 @@ def _load_characters(name: str, source: str | Path | None) -> Tokenizer:
     )
 
 
+def _load_opt(source: str | Path | None, prompt: str | None) -> Tokenizer:
+    if source is None:
+        raise ModelError(
+            '"opt" needs vocabulary=: the folder with the vocab.json and merges.txt of the model'
+        )
+    return OptTokenizer(read_byte_level(source), prompt=prompt)
+
+
 def _load_bpe(name: str, source: str | Path | None) -> Tokenizer:
     if source is None:
         raise ModelError(f"{name!r} needs vocabulary=: the tokenizer.json that is published with the model")
@@ -297,7 +375,7 @@ def _load_bpe(name: str, source: str | Path | None) -> Tokenizer:
     ids = file.vocabulary
     merges = [(ids[left], ids[right], ids[left + right]) for left, right in file.merges]
     arguments = {
-        "bytes": _character_ids(ids, unknown=-1),
+        "bytes": character_ids(ids, unknown=-1),
         "merges": np.array(merges, dtype=np.int32).reshape(-1, 3),
         "unknown": ids[file.unknown],
         "literals": file.literals,
@@ -313,26 +391,4 @@ _LOADERS: dict[str, Callable[[str, str | Path | None], Tokenizer]] = {
 }
 
 #: Names that `load_tokenizer` knows.
-TOKENIZERS = (*_LOADERS, "specieslm")
-
-
-def _ids_of(tokens: Iterable[str], vocabulary: Mapping[str, int], name: str) -> NDArray[np.int32]:
-    """Ids of tokens that a vocabulary must have."""
-    try:
-        return np.array([vocabulary[token] for token in tokens], dtype=np.int32)
-    except KeyError as error:
-        raise CheckpointError(f"the vocabulary of {name!r} has no token {error.args[0]!r}") from None
-
-
-def _character_ids(vocabulary: Mapping[str, int], *, unknown: int) -> NDArray[np.int32]:
-    """Ids of the single characters of a vocabulary: (256,)."""
-    table = np.full(256, unknown, dtype=np.int32)
-    for token, number in vocabulary.items():
-        if len(token) == 1 and ord(token) < 256:
-            table[ord(token)] = number
-    return table
-
-
-def _longest_kmer(vocabulary: Mapping[str, int]) -> int:
-    """The k of a k-mer vocabulary."""
-    return max((len(token) for token in vocabulary if set(token) <= set("ACGT")), default=0)
+TOKENIZERS = (*_LOADERS, "specieslm", "opt")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fastgenome.errors import CheckpointError
 
@@ -41,6 +44,28 @@ def is_special(token: str) -> bool:
     return len(token) > 2 and (token[0], token[-1]) in {("[", "]"), ("<", ">")}
 
 
+def ids_of(tokens: Iterable[str], vocabulary: Mapping[str, int], name: str) -> NDArray[np.int32]:
+    """Ids of tokens that a vocabulary must have."""
+    try:
+        return np.array([vocabulary[token] for token in tokens], dtype=np.int32)
+    except KeyError as error:
+        raise CheckpointError(f"the vocabulary of {name!r} has no token {error.args[0]!r}") from None
+
+
+def character_ids(vocabulary: Mapping[str, int], *, unknown: int) -> NDArray[np.int32]:
+    """Ids of the single characters of a vocabulary: (256,)."""
+    table = np.full(256, unknown, dtype=np.int32)
+    for token, number in vocabulary.items():
+        if len(token) == 1 and ord(token) < 256:
+            table[ord(token)] = number
+    return table
+
+
+def longest_kmer(vocabulary: Mapping[str, int]) -> int:
+    """The k of a k-mer vocabulary."""
+    return max((len(token) for token in vocabulary if set(token) <= set("ACGT")), default=0)
+
+
 def find_file(source: str | Path, name: str) -> Path:
     """The vocabulary file: `source` itself, or the file of that name in the folder `source`."""
     path = Path(source)
@@ -58,7 +83,7 @@ def read_vocab_txt(source: str | Path) -> dict[str, int]:
     Raises CheckpointError where a file is missing, not text, or gives one token two ids.
     """
     path = find_file(source, "vocab.txt")
-    tokens = _read_text(path).split("\n")
+    tokens = read_text(path).split("\n")
     if tokens[-1] == "":
         tokens.pop()
     vocabulary = numbered(tokens)
@@ -66,7 +91,7 @@ def read_vocab_txt(source: str | Path) -> dict[str, int]:
         raise CheckpointError(f"{path}: a token stands there twice")
     added = path.with_name("added_tokens.json")
     if added.is_file():
-        vocabulary.update(_integers(_read_json(added), added))
+        vocabulary.update(integers(read_json(added), added))
     return vocabulary
 
 
@@ -89,15 +114,18 @@ def read_tokenizer_json(source: str | Path) -> BpeFile:
     sets what changes the ids and is not supported here: dropout, prefixes, byte fallback, a normalizer.
     """
     path = find_file(source, "tokenizer.json")
-    content = _read_json(path)
+    content = read_json(path)
     try:
         model = content["model"]
-        _check_supported(content, model, path)
-        vocabulary = _integers(model["vocab"], path)
+        check_supported(content, model, path)
+        if content.get("pre_tokenizer") != {"type": "Whitespace"}:
+            raise CheckpointError(
+                f"{path}: pre_tokenizer is {content.get('pre_tokenizer')!r}, supported is Whitespace"
+            )
+        vocabulary = integers(model["vocab"], path)
         added = {token["content"]: int(token["id"]) for token in content.get("added_tokens") or ()}
         prefix, suffix = _template(content.get("post_processor"), path)
-        pairs = [tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in model["merges"]]
-        merges = [(left, right) for left, right in pairs]
+        merges = merge_pairs(model["merges"])
         unknown = model["unk_token"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: not a usable BPE tokenizer.json ({error!r})") from error
@@ -107,8 +135,17 @@ def read_tokenizer_json(source: str | Path) -> BpeFile:
     return BpeFile(vocabulary | added, merges, unknown, added, prefix, suffix)
 
 
-def _check_supported(content: dict[str, Any], model: dict[str, Any], path: Path) -> None:
-    """Raises CheckpointError for settings that would change the ids."""
+def merge_pairs(merges: Iterable[str | Sequence[str]]) -> list[tuple[str, str]]:
+    """Merges written "left right" or as pairs; ValueError where one has not two parts."""
+    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
+    return [(left, right) for left, right in pairs]
+
+
+def check_supported(content: dict[str, Any], model: dict[str, Any], path: Path) -> None:
+    """Raises CheckpointError for settings of a `tokenizer.json` that would change the ids.
+
+    The pre-tokenizer is left to the caller.
+    """
     expected: dict[str, tuple[object, ...]] = {
         "type": ("BPE",),
         "dropout": (None, 0, 0.0),
@@ -123,9 +160,6 @@ def _check_supported(content: dict[str, Any], model: dict[str, Any], path: Path)
             raise CheckpointError(f"{path}: model.{key} is {model.get(key)!r}, supported is {accepted[0]!r}")
     if content.get("normalizer") is not None:
         raise CheckpointError(f"{path}: a normalizer is not supported, got {content['normalizer']!r}")
-    pre_tokenizer = content.get("pre_tokenizer")
-    if pre_tokenizer != {"type": "Whitespace"}:
-        raise CheckpointError(f"{path}: pre_tokenizer is {pre_tokenizer!r}, supported is Whitespace")
     for token in content.get("added_tokens") or ():
         if token.get("lstrip") or token.get("rstrip") or token.get("single_word"):
             raise CheckpointError(f"{path}: stripping added tokens are not supported, got {token!r}")
@@ -149,16 +183,18 @@ def _template(processor: dict[str, Any] | None, path: Path) -> tuple[tuple[int, 
     return tuple(sides[0]), tuple(sides[1])
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, or CheckpointError."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{path}: not a text file ({error})") from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object of a JSON file, or CheckpointError."""
     try:
-        content = json.loads(_read_text(path))
+        content = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{path}: not a JSON file ({error})") from error
     if not isinstance(content, dict):
@@ -166,7 +202,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _integers(content: Mapping[str, Any], path: Path) -> dict[str, int]:
+def integers(content: Mapping[str, Any], path: Path) -> dict[str, int]:
     """A token → id mapping whose ids are whole numbers from 0."""
     for token, number in content.items():
         if not isinstance(number, int) or not 0 <= number < 2**31:

@@ -28,6 +28,7 @@ ROOMS = [
     ("batching", 2),
     ("tokenizers", 1),
     ("vocabularies", 1),
+    ("byte_level", 1),
     ("features", 1),
     ("sequence_transformer", 1),
     ("sequences", 1),

@@ -358,7 +358,9 @@ def test_threads_work_after_fork():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-@pytest.mark.parametrize("name", [name for name in TOKENIZERS if name not in ("specieslm", "dnabert2")])
+@pytest.mark.parametrize(
+    "name", [name for name in TOKENIZERS if name not in ("specieslm", "dnabert2", "opt")]
+)
 def test_pickled_tokenizer_gives_the_same_ids(name):
     tokenize = load_tokenizer(name)
     copy = pickle.loads(pickle.dumps(tokenize))
@@ -379,7 +381,8 @@ def test_attributes_describe_the_layout():
     ("call", "error", "message"),
     [
         (lambda: load_tokenizer("bert"), ArgumentError, "expected one of dnabert-3"),
-        (lambda: load_tokenizer("opt"), ModelError, "OPT"),
+        (lambda: load_tokenizer("opt"), ModelError, r"vocab\.json and merges\.txt"),
+        (lambda: load_tokenizer("nt-v2", prompt="Enhancer"), ArgumentError, "prompt='Enhancer'"),
         (lambda: load_tokenizer("dnabert2"), ModelError, r"tokenizer\.json"),
         (lambda: load_tokenizer("specieslm"), ModelError, r"vocab\.txt"),
         (lambda: load_tokenizer("hyenadna", vocabulary="vocab.txt"), ArgumentError, "takes none"),
