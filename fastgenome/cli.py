@@ -177,7 +177,7 @@ def finetune(
             validation=validation,
             features=_feature_names(feature_sets),
             task=task,  # type: ignore[arg-type]  # checked inside, with a message that lists the choices
-            label_columns=tuple(map(as_column, label or ["label"])),
+            label_columns=tuple(as_column(name, header=not no_header) for name in label or ["label"]),
             reading=reading,
             progress=_show_progress(as_json),
         )

@@ -33,7 +33,7 @@ InputFormat = Annotated[
     str | None,
     typer.Option("--format", help="fasta, fastq, csv, tsv, parquet or text; default: told by the file"),
 ]
-SequenceColumn = Annotated[str, typer.Option(help="column of a table, by name or number from 0")]
+SequenceColumn = Annotated[str, typer.Option(help="column of a table, by name, or from 0 with --no-header")]
 IdColumn = Annotated[
     str | None,
     typer.Option(help="column of names; default: id where there is one, else records are numbered"),
@@ -44,9 +44,9 @@ AllN = Annotated[str, typer.Option(help="records of N alone: keep (and count) or
 FeatureSets = Annotated[str, typer.Option("--features", help="comma-separated: zcurve, gc, kmer")]
 
 
-def as_column(text: str) -> str | int:
-    """A column by name, or by number from 0."""
-    return int(text) if text.isdecimal() else text
+def as_column(text: str, *, header: bool) -> str | int:
+    """A column by its name in the header, or by number from 0 where there is none."""
+    return text if header or not text.isdecimal() else int(text)
 
 
 def read_options(
@@ -61,8 +61,8 @@ def read_options(
     """The options of reading; their values are checked where they are used."""
     return ReadOptions(
         format=format,  # type: ignore[arg-type]
-        sequence_column=as_column(sequence_column),
-        id_column=None if id_column is None else as_column(id_column),
+        sequence_column=as_column(sequence_column, header=not no_header),
+        id_column=None if id_column is None else as_column(id_column, header=not no_header),
         header=not no_header,
         on_duplicate=duplicates,  # type: ignore[arg-type]
         on_all_n=all_n,  # type: ignore[arg-type]

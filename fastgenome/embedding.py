@@ -86,6 +86,7 @@ def embed(
             )
             source = [record.sequence for record in records]
         return loaded.embed(source, pooling=pooling, layer=layer, progress=progress)
+    loaded.check_window(window)
     return write_sequence_table(
         source,
         out,

@@ -48,8 +48,9 @@ class Predictor:
     ) -> None:
         self.model = model
         self.features = features
-        self.pooling = pooling
-        self.layer = layer
+        # Spelled out, so that a model's other defaults never change a saved predictor.
+        self.pooling = model.default_pooling if model is not None and pooling is None else pooling
+        self.layer = None if model is None else model.layer_indices(layer)
         self.metrics: dict[str, dict[str, float]] = {}
         self.hyperparameters: dict[str, Any] = {}
         self.read_reports: dict[str, ReadReport | None] = {}
@@ -155,12 +156,11 @@ class Predictor:
             write_predictor(folder, description, self.head)
 
     def _description(self) -> Description:
-        layer = self.layer if self.layer is None or isinstance(self.layer, int) else list(self.layer)
         return Description(
             task=self.task,
             model=None if self.model is None else _name_of(self.model),
             pooling=self.pooling,
-            layer=layer,
+            layer=None if self.layer is None else list(self.layer),
             features=self.features,
             inputs=self.n_inputs,
             hyperparameters=self.hyperparameters,
@@ -243,16 +243,12 @@ def _all_sequences(sequences: Sequence[str] | str | Path) -> list[str]:
 
 def _name_of(model: Model) -> BaseModel:
     """What finds the model again; ArgumentError for one whose weights do not come from files."""
-    from fastgenome.models import REGISTRY
-
     if model.sha256 is None:
         raise ArgumentError(
             f"the base model {model.name!r} was not loaded from files, so that the predictor could not be "
             "loaded again; save the model, load it with fastgenome.load, and train on that"
         )
-    # A relative directory would be looked for wherever the predictor is loaded.
-    name = model.name if model.name in REGISTRY else str(Path(model.name).resolve())
-    return BaseModel(name, model.sha256, str(model.dtype).removeprefix("torch."))
+    return BaseModel(model.name, model.sha256, model.config_sha256, str(model.dtype).removeprefix("torch."))
 
 
 def _base_model(base: BaseModel, model: str | Path | Model | None, device: str) -> Model:
@@ -271,5 +267,10 @@ def _base_model(base: BaseModel, model: str | Path | Model | None, device: str) 
         raise CheckpointError(
             f"the predictor was trained on {base.name!r} with weights of sha256 {base.sha256[:16]}…, "
             f"but {loaded.name!r} has {(loaded.sha256 or 'none')[:16]}…; give the right one as model="
+        )
+    if loaded.config_sha256 != base.config_sha256:
+        raise CheckpointError(
+            f"the weights of {loaded.name!r} are those trained on, but its config.json describes another "
+            "network; give the right model as model="
         )
     return loaded

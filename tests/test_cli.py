@@ -553,3 +553,24 @@ def test_command_runs_as_a_program() -> None:
     done = subprocess.run([*command, "--version"], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == fg.__version__
     assert subprocess.run([*command, "embed"], capture_output=True, cwd=ROOT, check=False).returncode == 2
+
+
+def test_columns_named_by_numbers_are_names_under_a_header(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    rows = [f"{random_dna(40, i)},{i % 2},{i % 3 // 2}" for i in range(30)]
+    path.write_text("\n".join(["sequence,0,1", *rows]) + "\n")
+    arguments = ("--model", "none", "--features", "gc", "--label", "1", "--json")
+    result = run("finetune", path, "-o", tmp_path / "run", *arguments)
+    assert result.exit_code == 0, result.output
+    assert fg.Predictor.load(tmp_path / "run").task.label_names == ("1",)
+
+
+@pytest.mark.parametrize(("window", "message"), [("10000", "at most 6144"), ("2", "at least 4 bases")])
+def test_windows_that_cannot_work_are_refused_at_once(
+    fasta: Path, tmp_path: Path, window: str, message: str
+) -> None:
+    command = ("embed",) if window == "10000" else ("features", "--set", "kmer")
+    result = run(*command, fasta, "-o", tmp_path / "out.tsv", "--window", window)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert not (tmp_path / "out.tsv").exists()

@@ -490,3 +490,52 @@ def test_predict_takes_lower_case_and_rna(predictor: fg.Predictor) -> None:
     expected = predictor.predict_proba([sequence])
     for other in (sequence.lower(), sequence.replace("T", "U")):
         np.testing.assert_array_equal(predictor.predict_proba([other]), expected)
+
+
+def test_predictor_notices_another_config_of_the_base_model(tmp_path: Path) -> None:
+    copy = tmp_path / "model"
+    model = fg.load("tiny")
+    model.save(copy)
+    fg.finetune(gc_rich_and_poor(40), model=copy).save(tmp_path / "run")
+    sequences, _ = gc_rich_and_poor(10, seed=3)
+    before = fg.Predictor.load(tmp_path / "run").predict_proba(sequences)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "default_layers": [2, 1, 0]}))
+    np.testing.assert_array_equal(fg.Predictor.load(tmp_path / "run").predict_proba(sequences), before)
+    config["transformer"]["rotary_base"] = 500.0
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="describes another network"):
+        fg.Predictor.load(tmp_path / "run")
+
+
+def test_predictor_takes_numpy_layers_and_saves_them(tmp_path: Path) -> None:
+    predictor = fg.finetune(gc_rich_and_poor(40), method=fg.Probe(layer=np.int64(1), pooling="max"))
+    predictor.save(tmp_path / "run")
+    loaded = fg.Predictor.load(tmp_path / "run")
+    assert (loaded.layer, loaded.pooling) == ((1,), "max")
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "run").iterdir()}
+    assert len(modes) == 1
+
+
+def test_predictor_of_a_path_named_like_a_registered_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fg.load("tiny", dtype="float32").save("tiny")
+    fg.finetune(gc_rich_and_poor(40), model=Path("tiny")).save("run")
+    assert fg.Predictor.load("run").model.name == str(tmp_path / "tiny")
+
+
+def test_finetune_refuses_one_label_for_all() -> None:
+    with pytest.raises(ArgumentError, match="sequence of labels"):
+        fg.finetune((["ACGT"], "1.csv".join([""] * 2)))  # two paths taken for data and labels
+
+
+def test_infer_task_refuses_numbers_spoilt_by_words() -> None:
+    labels = ["2.6", "3.5", "unknown", "4.1"] * 5
+    with pytest.raises(InputError, match="unknown"):
+        fg.finetune((["ACGTACGTAA"] * 20, labels), model=None, features=("gc",))
+    predictor = fg.finetune(
+        ([f"ACGT{'AC' * i}GT" for i in range(20)], labels), model=None, features=("gc",), task="multiclass"
+    )
+    assert len(predictor.task.classes) == 4

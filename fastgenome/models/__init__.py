@@ -42,7 +42,8 @@ def load(
                 f"the weights of {name!r} have sha256 {model.sha256}, expected {entry.sha256}: "
                 "the files are damaged or of another release; install them again"
             )
-        model.name = str(name)
+        # A relative directory would be another one wherever the name is used again.
+        model.name = entry.name if entry else str(directory.resolve())
         cast_products(model.network, precision)
         model.network.to(place).eval()
         return model

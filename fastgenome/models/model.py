@@ -1,5 +1,7 @@
 """A loaded model: tokenizer, network and head, from sequences to embeddings."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,9 @@ from fastgenome.tokenizers import Tokenizer, Tokens
 
 # Rows per batch at which two cores embed fastest: large enough for the products, small enough for the cache.
 BATCH_TOKENS = 4096
+
+# Fields of config.json that do not change what the network computes.
+_FREE_FIELDS = ("training", "licence", "default_pooling", "default_layers")
 
 
 class Network(nn.Module):
@@ -185,6 +190,23 @@ class Model:
             # An array has no place to say which rows are missing.
             raise InputError(f"{sequences} has unusable records: {reader.report.summary()}")
         return records
+
+    @property
+    def config_sha256(self) -> str:
+        """Digest of what config.json says of the network; its defaults and its provenance do not count."""
+        ours = {key: value for key, value in self.config.items() if key not in _FREE_FIELDS}
+        return hashlib.sha256(json.dumps(ours, sort_keys=True).encode()).hexdigest()
+
+    def layer_indices(self, layer: int | Sequence[int] | None) -> tuple[int, ...]:
+        """The layers meant by `layer`, None for the default ones; ArgumentError for one that is not there."""
+        return self._layers(self.default_layers if layer is None else layer)
+
+    def check_window(self, window: int | None) -> None:
+        """ArgumentError for windows of so many bases that none of full length could be embedded."""
+        if window and self.max_length and self.tokenizer.bases_per_token == 1 and window > self.max_length:
+            raise ArgumentError(
+                f"window is {window}, model {self.name!r} takes at most {self.max_length} bases at a time"
+            )
 
     def _layers(self, layer: int | Sequence[int]) -> tuple[int, ...]:
         layers = tuple(layer) if isinstance(layer, Sequence) else (layer,)

@@ -47,6 +47,8 @@ def write_predictions(
             columns = {f"prediction_{name}": decided[:, i] for i, name in enumerate(names)}
         return columns | {f"probability_{name}": outputs[:, i] for i, name in enumerate(names)}
 
+    if predictor.model is not None:
+        predictor.model.check_window(window)
     return write_sequence_table(
         source,
         out,

@@ -86,6 +86,8 @@ def write_sequence_table(
     """
     if stride is not None and window is None:
         raise ArgumentError("stride needs window")
+    if window is not None and window < min_length:
+        raise ArgumentError(f"window is {window}; a row needs at least {min_length} bases")
     _refuse_replacing(source, out)
     reader = (reading or ReadOptions()).read(source, min_length=min_length)
     started = time.perf_counter()

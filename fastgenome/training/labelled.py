@@ -51,6 +51,8 @@ def read_labelled(
         return LabelledSequences([record.sequence for record in records], labels, reader.report)
     sequences, values = data
     labels = np.asarray(values, dtype=object)
+    if labels.ndim == 0:
+        raise ArgumentError(f"labels must be a sequence of labels; got {values!r:.60}")
     labels = labels.reshape(-1, 1) if labels.ndim == 1 else labels
     if len(sequences) != len(labels):
         raise InputError(f"{len(sequences)} sequences, but {len(labels)} labels")

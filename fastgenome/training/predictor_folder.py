@@ -23,10 +23,11 @@ ESTIMATOR = "head.skops"
 
 @dataclass(frozen=True)
 class BaseModel:
-    """The model that a predictor was trained on: name or absolute directory, digest, precision."""
+    """The model that a predictor was trained on: name or absolute directory, digests, precision."""
 
     name: str
     sha256: str
+    config_sha256: str
     dtype: str
 
 
@@ -47,10 +48,11 @@ class Description:
 def write_predictor(folder: Path, description: Description, head: Head) -> None:
     """Write the head and the description into an existing folder."""
     if isinstance(head, LinearHead):
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         tensors = {name: np.ascontiguousarray(value) for name, value in head.tensors().items()}
-        save_file(tensors, folder / LINEAR)
+        # save_file would hide the file from other users, whatever the umask.
+        (folder / LINEAR).write_bytes(save(tensors))
     else:
         import skops.io
 
@@ -93,7 +95,8 @@ def _base_model(content: dict[str, Any]) -> BaseModel:
     dtype = _take(content, "dtype", str)
     if dtype not in ("float32", "bfloat16"):
         raise ArgumentError(f"'dtype' is {dtype!r}, expected float32 or bfloat16")
-    return BaseModel(_take(content, "name", str), _take(content, "sha256", str), dtype)
+    name, weights, config = (_take(content, key, str) for key in ("name", "sha256", "config_sha256"))
+    return BaseModel(name, weights, config, dtype)
 
 
 def _task(content: dict[str, Any]) -> Task:

@@ -20,6 +20,7 @@ MAX_INTEGER_CLASSES = 50
 
 # "1e1" and "0x1" are names: they must not fall together with the number that they could mean.
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+(\.0*)?")
+_FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]*[1-9][0-9]*(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -170,12 +171,25 @@ def _plain_label(value: Any) -> int | str:
     return int(text.partition(".")[0]) if _WHOLE_NUMBER.fullmatch(text) else text
 
 
+def _refuse_spoilt_numbers(labels: NDArray[Any]) -> None:
+    """InputError where most labels are numbers, some with fractions: the others are faults, not classes."""
+    texts = [str(label).strip() for label in labels]
+    numbers = [text for text in texts if _WHOLE_NUMBER.fullmatch(text) or _FRACTION.fullmatch(text)]
+    if 2 * len(numbers) > len(texts) and any(map(_FRACTION.fullmatch, numbers)):
+        odd = sorted(set(texts) - set(numbers))
+        raise InputError(
+            f"most labels are numbers with fractions, but {odd[:5]} are not: correct these rows, "
+            "or say task='multiclass' (--task)"
+        )
+
+
 def _kind_of(values: NDArray[Any]) -> TaskKind:
     if values.shape[1] > 1:
         return "multilabel"
     try:
         numbers = values[:, 0].astype(np.float64)
     except (TypeError, ValueError):
+        _refuse_spoilt_numbers(values[:, 0])
         return "multiclass"
     whole = np.isfinite(numbers).all() and (numbers == np.round(numbers)).all()
     if whole and len(np.unique(numbers)) <= MAX_INTEGER_CLASSES:
