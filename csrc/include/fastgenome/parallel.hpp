@@ -1,17 +1,17 @@
 // Work over many items, cut by weight into as many contiguous ranges as there are threads.
 //
-// Contract: threads start inside a call and are joined before it returns, also when the work throws. None is
-// alive between calls, so a process may fork at any time between them and the child can use every function.
-// Small work runs on the calling thread alone.
+// Contract: the work is done when a call returns, also when it throws. Small work runs on the calling thread
+// alone.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <exception>
 #include <span>
-#include <system_error>
 #include <thread>
 #include <vector>
+
+#include "thread_pool.hpp"
 
 namespace fastgenome {
 
@@ -49,28 +49,23 @@ inline std::vector<Range> split_by_weight(std::span<const std::int64_t> weights,
     return ranges;
 }
 
-// Calls work(range, index) once per range: the first on the calling thread, each other on one of its own.
+// Calls work(range, index) once per range, on as many threads as there are ranges and processors.
 template <typename Work>
 void run_parallel(std::span<const Range> ranges, Work&& work) {
+    if (ranges.size() == 1) return work(ranges[0], std::size_t{0});
     std::vector<std::exception_ptr> failures(ranges.size());
-    const auto guarded = [&](std::size_t index) noexcept {
+    auto guarded = [&](std::size_t index) noexcept {
         try {
             work(ranges[index], index);
         } catch (...) {
             failures[index] = std::current_exception();
         }
     };
-    {
-        std::vector<std::jthread> threads;
-        threads.reserve(ranges.size());
-        for (std::size_t index = 1; index < ranges.size(); ++index) {
-            try {
-                threads.emplace_back(guarded, index);
-            } catch (const std::system_error&) {
-                guarded(index);  // the system has no thread to give
-            }
-        }
-        if (!ranges.empty()) guarded(0);
+    using Guarded = decltype(guarded);
+    if (!ranges.empty()) {
+        ThreadPool::shared().run(
+            ranges.size(), [](void* context, std::size_t index) { (*static_cast<Guarded*>(context))(index); },
+            &guarded);
     }
     for (const std::exception_ptr& failure : failures) {
         if (failure) std::rethrow_exception(failure);
