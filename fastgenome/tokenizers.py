@@ -114,7 +114,7 @@ class Tokenizer:
         """
         batch = as_batch(sequences)
         prefix, suffix = (self._prefix, self._suffix) if special_tokens else ([], [])
-        ids, offsets, invalid = self._encoder.encode(batch, prefix=prefix, suffix=suffix, clean=clean)
+        ids, offsets, invalid = self._encoder.encode(batch, prefix=prefix, suffix=suffix, clean=clean, dtype=np.dtype(np.int32))
         if invalid >= 0:
             raise InputError(describe_invalid(batch[invalid], invalid))
         return Tokens(ids, offsets)

@@ -28,6 +28,18 @@ std::span<T> mutable_view(pybind11::array_t<T>& array) {
     return {array.mutable_data(), static_cast<std::size_t>(array.size())};
 }
 
+// `out` as an array to write to, without copying. Throws ValueError where it cannot take `size` values.
+template <typename T>
+pybind11::array_t<T> writable_array(const pybind11::array& out, std::int64_t size) {
+    if (!pybind11::array_t<T, pybind11::array::c_style>::check_(out) || out.ndim() != 1 || !out.writeable())
+        throw pybind11::value_error("out must be a writable, contiguous, one-dimensional array of the dtype");
+    if (out.size() < size) {
+        throw pybind11::value_error("out holds " + std::to_string(out.size()) + " values, needed are up to " +
+                                    std::to_string(size));
+    }
+    return pybind11::reinterpret_borrow<pybind11::array_t<T>>(out);
+}
+
 // The characters of a batch of str or bytes, one byte each. Keeps the objects alive, so that the GIL may be
 // released; create and destroy it with the GIL held. Only a str with characters beyond Latin-1 is copied.
 class TextBatch {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,9 +13,10 @@
 #include "arrays.hpp"
 #include "fastgenome/alphabet.hpp"
 #include "fastgenome/batch.hpp"
+#include "fastgenome/block_kmers.hpp"
 #include "fastgenome/bpe.hpp"
 #include "fastgenome/character.hpp"
-#include "fastgenome/kmer.hpp"
+#include "fastgenome/sliding_kmers.hpp"
 #include "register.hpp"
 
 namespace py = pybind11;
@@ -37,15 +39,32 @@ struct BoundEncoder {
           literals(std::vector<std::pair<std::string, std::int32_t>>(spellings.begin(), spellings.end())),
           has_literals(!spellings.empty()) {}
 
+    std::int64_t capacity(const TextBatch& batch, const BatchLayout& layout) const {
+        std::int64_t ids = 0;
+        for (const Text text : batch.texts()) {
+            ids += sequence_bound(encoder, static_cast<std::int64_t>(text.size()), layout);
+        }
+        return ids;
+    }
+
     py::tuple encode(const py::object& sequences, const std::vector<std::int32_t>& prefix,
-                     const std::vector<std::int32_t>& suffix, bool clean, int threads) const {
+                     const std::vector<std::int32_t>& suffix, bool clean, const py::dtype& dtype,
+                     const std::optional<py::array>& out, int threads) const {
         const TextBatch batch(sequences);
         const BatchLayout layout{prefix, suffix, has_literals ? &literals : nullptr, clean, threads};
-        std::int64_t capacity = 0;
-        for (const Text text : batch.texts()) {
-            capacity += sequence_bound(encoder, static_cast<std::int64_t>(text.size()), layout);
-        }
-        py::array_t<std::int32_t> ids(capacity);
+        if (dtype.equal(py::dtype::of<std::uint8_t>())) return encode_as<std::uint8_t>(batch, layout, out);
+        if (dtype.equal(py::dtype::of<std::uint16_t>())) return encode_as<std::uint16_t>(batch, layout, out);
+        if (dtype.equal(py::dtype::of<std::int32_t>())) return encode_as<std::int32_t>(batch, layout, out);
+        if (dtype.equal(py::dtype::of<std::int64_t>())) return encode_as<std::int64_t>(batch, layout, out);
+        throw py::value_error("dtype must be uint8, uint16, int32 or int64");
+    }
+
+  private:
+    template <typename Id>
+    py::tuple encode_as(const TextBatch& batch, const BatchLayout& layout,
+                        const std::optional<py::array>& out) const {
+        const std::int64_t most = capacity(batch, layout);
+        py::array_t<Id> ids = out ? writable_array<Id>(*out, most) : py::array_t<Id>(most);
         py::array_t<std::int64_t> offsets(static_cast<py::ssize_t>(batch.size()) + 1);
         const auto id_span = mutable_view(ids);
         const auto offset_span = mutable_view(offsets);
@@ -54,8 +73,10 @@ struct BoundEncoder {
             const py::gil_scoped_release released;
             result = encode_batch(encoder, batch.texts(), layout, id_span, offset_span);
         }
-        if (result.total < capacity) ids.resize({result.total}, false);
-        return py::make_tuple(std::move(ids), std::move(offsets), result.first_invalid);
+        if (!out && result.total < most) ids.resize({result.total}, false);
+        py::object used = std::move(ids);
+        if (out) used = used[py::slice(0, result.total, 1)];
+        return py::make_tuple(std::move(used), std::move(offsets), result.first_invalid);
     }
 };
 
@@ -63,9 +84,8 @@ template <typename Encoder>
 py::class_<BoundEncoder<Encoder>> declare_encoder(py::module_& module, const char* name, const char* doc) {
     return py::class_<BoundEncoder<Encoder>>(module, name, doc)
         .def("encode", &BoundEncoder<Encoder>::encode, "sequences"_a, py::kw_only(), "prefix"_a, "suffix"_a,
-             "clean"_a, "threads"_a = 0,
-             "Returns ids (total,) int32, offsets (n + 1,) int64, and the first sequence that is not DNA or "
-             "-1.");
+             "clean"_a, "dtype"_a = py::dtype::of<std::int32_t>(), "out"_a = py::none(), "threads"_a = 0,
+             "Returns ids (total,), offsets (n + 1,) int64, and the first sequence that is not DNA or -1.");
 }
 
 py::tuple clean(const py::object& sequences) {

@@ -4,7 +4,9 @@
 //   Scratch                      a type: the working memory of one thread
 //   prepare(Scratch&, length)    makes room in it for a text of that length; may allocate
 //   bound(length)                the most ids of such a text, never falling with the length
-//   encode(Text, std::int32_t* out, Scratch&)    writes ids and returns how many
+//   encode(Text, Id* out, Scratch&)    writes ids and returns how many; Id is an integer that holds them all
+// and, where one text can be cut among threads,
+//   encode_parallel(Text, Id* out, int parts)    the same ids
 //
 // Contract: each sequence becomes prefix, ids, suffix. With `clean`, a text is cleaned first (alphabet.hpp)
 // and literals are not looked for. Without, the text goes to the encoder as it is, save that each literal
@@ -84,20 +86,19 @@ struct BatchResult {
 };
 
 // Encodes a raw text that may hold literals.
-template <typename Encoder>
-std::int64_t encode_raw(const Encoder& encoder, Text text, const Literals* literals, std::int32_t* out,
+template <typename Encoder, typename Id>
+std::int64_t encode_raw(const Encoder& encoder, Text text, const Literals& literals, Id* out,
                         typename Encoder::Scratch& scratch) noexcept {
-    if (literals == nullptr || !literals->possible_in(text)) return encoder.encode(text, out, scratch);
-    std::int32_t* end = out;
+    Id* end = out;
     std::size_t segment = 0;
     for (std::size_t position = 0; position < text.size();) {
-        const auto* literal = literals->at(text, position);
+        const auto* literal = literals.at(text, position);
         if (literal == nullptr) {
             ++position;
             continue;
         }
         end += encoder.encode(text.subspan(segment, position - segment), end, scratch);
-        *end++ = literal->second;
+        *end++ = static_cast<Id>(literal->second);
         position += literal->first.size();
         segment = position;
     }
@@ -116,43 +117,54 @@ std::int64_t sequence_bound(const Encoder& encoder, std::int64_t length, const B
 
 namespace detail {
 
+// Encodes one text, on as many threads as `parts` where the encoder can.
+template <typename Encoder, typename Id>
+std::int64_t encode_text(const Encoder& encoder, Text text, const BatchLayout& layout, Id* out,
+                         typename Encoder::Scratch& scratch, int parts) {
+    if (!layout.clean && layout.literals != nullptr && layout.literals->possible_in(text)) {
+        encoder.prepare(scratch, static_cast<std::int64_t>(text.size()));
+        return encode_raw(encoder, text, *layout.literals, out, scratch);
+    }
+    if constexpr (requires { encoder.encode_parallel(text, out, parts); }) {
+        if (parts > 1) return encoder.encode_parallel(text, out, parts);
+    }
+    encoder.prepare(scratch, static_cast<std::int64_t>(text.size()));
+    return encoder.encode(text, out, scratch);
+}
+
 // Encodes texts[range] one behind the other from `out` on; lengths[i] becomes the number of ids of text i.
-template <typename Encoder>
+template <typename Encoder, typename Id>
 BatchResult encode_range(const Encoder& encoder, std::span<const Text> texts, Range range,
-                         const BatchLayout& layout, std::int32_t* out, std::int64_t* lengths) {
+                         const BatchLayout& layout, Id* out, std::int64_t* lengths, int parts) {
     typename Encoder::Scratch scratch;
     Cleaner cleaner;
     BatchResult result;
-    std::int32_t* end = out;
+    const auto copy = [](std::span<const std::int32_t> ids, Id* to) {
+        return std::transform(ids.begin(), ids.end(), to,
+                              [](std::int32_t id) { return static_cast<Id>(id); });
+    };
+    Id* end = out;
     for (std::int64_t i = range.begin; i < range.end; ++i) {
         Text text = texts[i];
         if (layout.clean) {
             text = cleaner.clean(text);
             if (!cleaner.last_was_dna() && result.first_invalid < 0) result.first_invalid = i;
         }
-        encoder.prepare(scratch, static_cast<std::int64_t>(text.size()));
-        std::int32_t* const begin = end;
-        end = std::copy(layout.prefix.begin(), layout.prefix.end(), end);
-        end += layout.clean ? encoder.encode(text, end, scratch)
-                            : encode_raw(encoder, text, layout.literals, end, scratch);
-        end = std::copy(layout.suffix.begin(), layout.suffix.end(), end);
+        Id* const begin = end;
+        end = copy(layout.prefix, end);
+        end += encode_text(encoder, text, layout, end, scratch, parts);
+        end = copy(layout.suffix, end);
         lengths[i] = end - begin;
     }
     result.total = end - out;
     return result;
 }
 
-}  // namespace detail
-
-// Encodes `texts` into `ids`, which must hold the sum of their bounds; offsets (texts.size() + 1) become the
-// places where each sequence begins, the total last.
-template <typename Encoder>
-BatchResult encode_batch(const Encoder& encoder, std::span<const Text> texts, const BatchLayout& layout,
-                         std::span<std::int32_t> ids, std::span<std::int64_t> offsets) {
-    const std::vector<Range> ranges = split_by_weight(text_weights(texts), layout.threads);
-
-    // Each range writes into its own region, as large as its bound; what a region leaves free is closed up
-    // after.
+// Encodes ranges of texts at once. Each range writes into its own region, as large as its bound; what a
+// region leaves free is closed up after.
+template <typename Encoder, typename Id>
+BatchResult encode_ranges(const Encoder& encoder, std::span<const Text> texts, std::span<const Range> ranges,
+                          const BatchLayout& layout, Id* ids, std::int64_t* lengths) {
     std::vector<std::int64_t> regions(ranges.size());
     std::int64_t start = 0;
     for (std::size_t r = 0; r < ranges.size(); ++r) {
@@ -163,19 +175,36 @@ BatchResult encode_batch(const Encoder& encoder, std::span<const Text> texts, co
     }
     std::vector<BatchResult> results(ranges.size());
     run_parallel(ranges, [&](Range range, std::size_t r) {
-        results[r] =
-            detail::encode_range(encoder, texts, range, layout, ids.data() + regions[r], offsets.data() + 1);
+        results[r] = encode_range(encoder, texts, range, layout, ids + regions[r], lengths, 1);
     });
 
     BatchResult result;
     for (std::size_t r = 0; r < ranges.size(); ++r) {
         if (result.total != regions[r]) {
-            std::memmove(ids.data() + result.total, ids.data() + regions[r],
-                         static_cast<std::size_t>(results[r].total) * sizeof(std::int32_t));
+            std::memmove(ids + result.total, ids + regions[r],
+                         static_cast<std::size_t>(results[r].total) * sizeof(Id));
         }
         result.total += results[r].total;
         if (result.first_invalid < 0) result.first_invalid = results[r].first_invalid;
     }
+    return result;
+}
+
+}  // namespace detail
+
+// Encodes `texts` into `ids`, which must hold the sum of their bounds; offsets (texts.size() + 1) become the
+// places where each sequence begins, the total last.
+template <typename Encoder, typename Id>
+BatchResult encode_batch(const Encoder& encoder, std::span<const Text> texts, const BatchLayout& layout,
+                         std::span<Id> ids, std::span<std::int64_t> offsets) {
+    const std::vector<std::int64_t> weights = text_weights(texts);
+    const std::vector<Range> ranges = split_by_weight(weights, layout.threads);
+    const int parts = parts_of_each(weights, layout.threads);
+    std::int64_t* const lengths = offsets.data() + 1;
+    const BatchResult result =
+        parts > 1 ? detail::encode_range(encoder, texts, {0, static_cast<std::int64_t>(texts.size())}, layout,
+                                         ids.data(), lengths, parts)
+                  : detail::encode_ranges(encoder, texts, ranges, layout, ids.data(), lengths);
     offsets[0] = 0;
     for (std::size_t i = 0; i < texts.size(); ++i) offsets[i + 1] += offsets[i];
     return result;

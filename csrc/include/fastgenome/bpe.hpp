@@ -39,7 +39,10 @@ class Bpe {
         }
     }
 
-    std::int64_t encode(Text text, std::int32_t* out, Scratch& scratch) const noexcept {
+    template <typename Id>
+    std::int64_t encode(Text text, Id* ids, Scratch& scratch) const noexcept {
+        std::vector<std::int32_t> temporary(text.size());
+        std::int32_t* out = temporary.data();
         std::int32_t* end = out;
         for (std::size_t position = 0; position < text.size();) {
             const std::size_t begin = position;
@@ -52,6 +55,7 @@ class Bpe {
                 *end++ = unknown_;
             }
         }
+        std::copy(out, end, ids);
         return end - out;
     }
 
