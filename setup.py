@@ -25,6 +25,7 @@ setup(
         "fastgenome.models",
         "fastgenome.models.tiny_weights",
         "fastgenome.scoring",
+        "fastgenome.tokenizers",
         "fastgenome.training",
     ],
     # fastgenome/kernels is a link to kernels/; this line serves systems that have no links.

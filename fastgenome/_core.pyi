@@ -1,6 +1,7 @@
 """Types of the C++ core. Batches come in as str or bytes; arrays go out packed."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,13 @@ class _Encoder:
         prefix: Sequence[int],
         suffix: Sequence[int],
         clean: bool,
+        dtype: np.dtype[Any] = ...,
+        out: NDArray[Any] | None = None,
         threads: int = 0,
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64], int]: ...
+    ) -> tuple[NDArray[Any], NDArray[np.int64], int]: ...
+    def capacity(
+        self, sequences: Iterable[str | bytes], *, prefix: Sequence[int], suffix: Sequence[int]
+    ) -> int: ...
 
 class SlidingKmers(_Encoder):
     def __init__(self, k: int, stride: int, letters: str, ids: NDArray[np.int32], unknown: int) -> None: ...

@@ -114,15 +114,15 @@ def is_dna(text: str) -> bool:
 
 
 def insert_ids(
-    ids: NDArray[np.int32], offsets: NDArray[np.int64], added: Mapping[int, list[int]], place: int
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    ids: NDArray[Any], offsets: NDArray[np.int64], added: Mapping[int, list[int]], place: int
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Packed ids and offsets after `added[i]` is put into row i, `place` ids from its beginning.
 
     Into a shorter row it comes at the end.
     """
     rows = np.split(ids, offsets[1:-1])
     for index, new in added.items():
-        rows[index] = np.concatenate([rows[index][:place], np.array(new, np.int32), rows[index][place:]])
+        rows[index] = np.concatenate([rows[index][:place], np.array(new, ids.dtype), rows[index][place:]])
     return np.concatenate(rows), np.cumsum([0, *(len(row) for row in rows)], dtype=np.int64)
 
 

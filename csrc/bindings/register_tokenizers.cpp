@@ -59,6 +59,12 @@ struct BoundEncoder {
         throw py::value_error("dtype must be uint8, uint16, int32 or int64");
     }
 
+    std::int64_t capacity_of(const py::object& sequences, const std::vector<std::int32_t>& prefix,
+                             const std::vector<std::int32_t>& suffix) const {
+        // Without cleaning a text may hold literals, so that this is the larger bound.
+        return capacity(TextBatch(sequences), {prefix, suffix, has_literals ? &literals : nullptr, false, 1});
+    }
+
   private:
     template <typename Id>
     py::tuple encode_as(const TextBatch& batch, const BatchLayout& layout,
@@ -85,7 +91,9 @@ py::class_<BoundEncoder<Encoder>> declare_encoder(py::module_& module, const cha
     return py::class_<BoundEncoder<Encoder>>(module, name, doc)
         .def("encode", &BoundEncoder<Encoder>::encode, "sequences"_a, py::kw_only(), "prefix"_a, "suffix"_a,
              "clean"_a, "dtype"_a = py::dtype::of<std::int32_t>(), "out"_a = py::none(), "threads"_a = 0,
-             "Returns ids (total,), offsets (n + 1,) int64, and the first sequence that is not DNA or -1.");
+             "Returns ids (total,), offsets (n + 1,) int64, and the first sequence that is not DNA or -1.")
+        .def("capacity", &BoundEncoder<Encoder>::capacity_of, "sequences"_a, py::kw_only(), "prefix"_a,
+             "suffix"_a, "The most ids that encode can give for these sequences.");
 }
 
 py::tuple clean(const py::object& sequences) {
