@@ -1,0 +1,90 @@
+"""Measures the C++ core beside its peers and writes the README's table: `python benchmarks/table.py`.
+
+Runs bench_tokenizers.py, bench_features.py and bench_sequences.py (about a quarter of an hour; leave the
+machine alone meanwhile), stores the minimum of each benchmark's rounds in results/core.json, and puts the
+table between its two marks in the README. `--render` writes the table anew from the stored results.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+README = HERE.parent / "README.md"
+RESULTS = HERE / "results" / "core.json"
+SUITES = ("bench_tokenizers.py", "bench_features.py", "bench_sequences.py")
+BEGIN, END = "<!-- core table: written by benchmarks/table.py -->", "<!-- end of core table -->"
+
+Groups = dict[str, dict[str, dict[str, float]]]
+
+
+def measure() -> dict[str, Any]:
+    """Runs the suites; returns groups → side → figures, with the machine and the peers' versions."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "benchmarks.json"
+        suites = [str(HERE / suite) for suite in SUITES]
+        command = [sys.executable, "-m", "pytest", "--quiet", *suites, f"--benchmark-json={path}"]
+        # A library's own threads would be counted against it.
+        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        report = json.loads(path.read_text())
+    info = report["machine_info"]
+    groups: Groups = {}
+    for benchmark in report["benchmarks"]:
+        stats = benchmark["stats"]
+        assert stats["rounds"] >= 5, benchmark["name"]
+        side = groups.setdefault(benchmark["group"], {})
+        side[str(benchmark["params"]["side"])] = {"min_ms": stats["min"] * 1e3, "rounds": stats["rounds"]}
+    machine = {"processor": info["cpu"].get("brand_raw"), "cores": info["cpu"]["count"]}
+    return {
+        "command": "python benchmarks/table.py",
+        "machine": machine,
+        "python": info["python_version"],
+        "peers": info["peers"],
+        "genome": info["genome"],
+        "groups": groups,
+    }
+
+
+def milliseconds(value: float) -> str:
+    """Three significant digits."""
+    digits = max(0, 2 - len(str(int(value))) + (value >= 1))
+    return f"{value:,.{digits}f} ms"
+
+
+def render(results: dict[str, Any]) -> str:
+    """The table: a row for each group, our time, and each peer's with its multiple of ours."""
+    lines = ["| what | fastgenome | beside it |", "|---|---|---|"]
+    for group, sides in results["groups"].items():
+        (first, ours), *others = sides.items()
+        cells = [
+            f"{name} {milliseconds(peer['min_ms'])} ({peer['min_ms'] / ours['min_ms']:,.3g}×)"
+            for name, peer in others
+        ]
+        own = milliseconds(ours["min_ms"]) + ("" if first == "fastgenome" else f", {first}")
+        lines.append(f"| {group} | {own} | {'; '.join(cells)} |")
+    peers = ", ".join(f"{name} {version}" for name, version in results["peers"].items())
+    return "\n".join([*lines, "", f"Peers: {peers}; Python {results['python']}."])
+
+
+def write_readme(results: dict[str, Any]) -> None:
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    _, behind = rest.split(END)
+    README.write_text(f"{before}{BEGIN}\n{render(results)}\n{END}{behind}", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--render", action="store_true", help="write the table from the stored results")
+    if not parser.parse_args().render:
+        RESULTS.write_text(json.dumps(measure(), indent=2) + "\n")
+    write_readme(json.loads(RESULTS.read_text()))
+
+
+if __name__ == "__main__":
+    main()
