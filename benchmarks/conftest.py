@@ -18,7 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("FASTGENOME_DATA", ROOT.parent / "shared" / "data"))
-PEERS = ("numpy", "numba", "tokenizers", "transformers", "tokie", "ZCurvePy", "pykmertools", "pyfastx", "pysam")
+PEERS = (
     "numpy",
     "numba",
     "tokenizers",

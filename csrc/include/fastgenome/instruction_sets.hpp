@@ -3,7 +3,7 @@
 // A Loop is a struct whose static `run(arguments...)` is plain C++; dispatch<Loop>(arguments...) calls the
 // version that the compiler made of it for this processor. Where intrinsics do better, the Loop has a static
 // `run_avx512` of the same arguments as well, marked FASTGENOME_AVX512. All versions must give the same
-// result. Other processors and compilers have the plain version alone.
+// result. Other processors and compilers, and builds with FASTGENOME_PORTABLE, have the plain version alone.
 //
 // Contract: dispatching neither throws nor allocates; it costs one load and a predictable branch, so call it
 // for a block of work, not for a base.
@@ -12,7 +12,7 @@
 #include <atomic>
 #include <cstdint>
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(FASTGENOME_PORTABLE)
 #define FASTGENOME_X86 1
 #include <immintrin.h>
 #endif
