@@ -113,6 +113,8 @@ def _check_paths(
         mismatch = compare(family, way, some, clean, expected)
         if mismatch is not None:
             found.append(mismatch)
+        if len(found) == MOST_MISMATCHES:
+            break
     return found
 
 
