@@ -26,7 +26,7 @@ if [ -z "${CXX:-}" ]; then
         fi
     done
 fi
-flags=(-std=c++20 -O2 -g1 -pthread -fno-sanitize-recover=all -Icsrc/include -Itests/fuzz)
+flags=(-std=c++20 -O2 -g1 -pthread -ffp-contract=off -fno-sanitize-recover=all -Icsrc/include -Itests/fuzz)
 if [ -n "${CXX:-}" ] && has_libfuzzer "$CXX"; then
     flags+=(-fsanitize=fuzzer,address,undefined)
     main=()

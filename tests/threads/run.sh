@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 folder=${THREADS_FOLDER:-build/threads}
 mkdir -p "$folder"
-flags=(-std=c++20 -O1 -g -pthread -Wall -Wextra -Icsrc/include tests/threads/thread_pool.cpp)
+flags=(-std=c++20 -O1 -g -pthread -ffp-contract=off -Wall -Wextra -Icsrc/include tests/threads/thread_pool.cpp)
 "${CXX:-g++}" "${flags[@]}" -fsanitize=thread -DWITHOUT_FORK -o "$folder/sanitized"
 "${CXX:-g++}" "${flags[@]}" -o "$folder/plain"
 for program in sanitized plain; do
