@@ -19,7 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgenome.errors import CheckpointError
-from fastgenome.vocabularies import check_supported, find_file, integers, merge_pairs, read_json, read_text
+from fastgenome.vocabularies import (
+    added_tokens,
+    check_supported,
+    find_file,
+    integers,
+    merge_pairs,
+    read_json,
+    read_text,
+)
 
 #: How the vocabulary spells the bytes of DNA and of the space before it.
 DNA_SPELLING = {**{letter: letter for letter in "ACGTNacgtn"}, " ": "Ġ"}
@@ -152,7 +160,7 @@ def _from_tokenizer_json(content: dict[str, Any], path: Path) -> ByteLevelFile:
         cutting = {"use_regex": True, **content["pre_tokenizer"]}
         if any(cutting.get(key) != value for key, value in _GPT2_CUTTING.items()):
             raise CheckpointError(f"{path}: pre_tokenizer is {cutting!r}, supported is {_GPT2_CUTTING!r}")
-        added = {token["content"]: int(token["id"]) for token in content.get("added_tokens") or ()}
+        added = added_tokens(content, path)
         vocabulary = integers(model["vocab"], path) | added
         return ByteLevelFile(vocabulary, merge_pairs(model["merges"]), tuple(added))
     except (KeyError, TypeError, ValueError, AttributeError) as error:

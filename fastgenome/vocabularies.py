@@ -62,8 +62,11 @@ def character_ids(vocabulary: Mapping[str, int], *, unknown: int) -> NDArray[np.
 
 
 def longest_kmer(vocabulary: Mapping[str, int]) -> int:
-    """The k of a k-mer vocabulary."""
-    return max((len(token) for token in vocabulary if set(token) <= set("ACGT")), default=0)
+    """The k of a k-mer vocabulary; CheckpointError where it is not in 1 … 8."""
+    k = max((len(token) for token in vocabulary if set(token) <= set("ACGT")), default=0)
+    if not 1 <= k <= 8:
+        raise CheckpointError(f"the longest k-mer of the vocabulary has {k} letters, expected 1 to 8")
+    return k
 
 
 def find_file(source: str | Path, name: str) -> Path:
@@ -123,10 +126,10 @@ def read_tokenizer_json(source: str | Path) -> BpeFile:
                 f"{path}: pre_tokenizer is {content.get('pre_tokenizer')!r}, supported is Whitespace"
             )
         vocabulary = integers(model["vocab"], path)
-        added = {token["content"]: int(token["id"]) for token in content.get("added_tokens") or ()}
+        added = added_tokens(content, path)
         prefix, suffix = _template(content.get("post_processor"), path)
         merges = merge_pairs(model["merges"])
-        unknown = model["unk_token"]
+        unknown = _as_str(model["unk_token"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: not a usable BPE tokenizer.json ({error!r})") from error
     for token in [unknown, *(part for left, right in merges for part in (left, right, left + right))]:
@@ -136,9 +139,15 @@ def read_tokenizer_json(source: str | Path) -> BpeFile:
 
 
 def merge_pairs(merges: Iterable[str | Sequence[str]]) -> list[tuple[str, str]]:
-    """Merges written "left right" or as pairs; ValueError where one has not two parts."""
+    """Merges written "left right" or as pairs; ValueError or TypeError where one is not two strings."""
     pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
-    return [(left, right) for left, right in pairs]
+    return [(_as_str(left), _as_str(right)) for left, right in pairs]
+
+
+def added_tokens(content: Mapping[str, Any], path: Path) -> dict[str, int]:
+    """The added tokens of a `tokenizer.json`: token → id."""
+    tokens = content.get("added_tokens") or ()
+    return integers({_as_str(token["content"]): token["id"] for token in tokens}, path)
 
 
 def check_supported(content: dict[str, Any], model: dict[str, Any], path: Path) -> None:
@@ -179,8 +188,19 @@ def _template(processor: dict[str, Any] | None, path: Path) -> tuple[tuple[int, 
         if "Sequence" in piece:
             side = 1
         else:
-            sides[side].extend(processor["special_tokens"][piece["SpecialToken"]["id"]]["ids"])
+            token = piece["SpecialToken"]["id"]
+            ids = processor["special_tokens"][token]["ids"]
+            sides[side].extend(
+                integers({f"{token} ({place})": id for place, id in enumerate(ids)}, path).values()
+            )
     return tuple(sides[0]), tuple(sides[1])
+
+
+def _as_str(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a string, got {value!r}")
+    value.encode()  # JSON can spell halves of a surrogate pair, which are no characters
+    return value
 
 
 def read_text(path: Path) -> str:
@@ -195,7 +215,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object of a JSON file, or CheckpointError."""
     try:
         content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # Besides faults of syntax: numbers of thousands of digits, and nesting without end.
         raise CheckpointError(f"{path}: not a JSON file ({error})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a JSON object, got {type(content).__name__}")
@@ -203,8 +224,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def integers(content: Mapping[str, Any], path: Path) -> dict[str, int]:
-    """A token → id mapping whose ids are whole numbers from 0."""
+    """A token → id mapping whose ids are whole numbers from 0 and whose tokens are characters."""
+    try:
+        "".join(content).encode()
+    except UnicodeEncodeError as error:
+        raise CheckpointError(f"{path}: a token holds half of a surrogate pair ({error})") from error
     for token, number in content.items():
-        if not isinstance(number, int) or not 0 <= number < 2**31:
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**31:
             raise CheckpointError(f"{path}: the token {token!r} has the id {number!r}, expected 0 … 2³¹−1")
     return dict(content)

@@ -3,7 +3,9 @@
 // A Loop is a struct whose static `run(arguments...)` is plain C++; dispatch<Loop>(arguments...) calls the
 // version that the compiler made of it for this processor. Where intrinsics do better, the Loop has a static
 // `run_avx512` of the same arguments as well, marked FASTGENOME_AVX512. All versions must give the same
-// result. Other processors and compilers, and builds with FASTGENOME_PORTABLE, have the plain version alone.
+// result: build with -ffp-contract=off, or a product and a sum become one operation where the set has it,
+// which rounds once. Other processors and compilers, and builds with FASTGENOME_PORTABLE, have the plain
+// version alone.
 //
 // Contract: dispatching neither throws nor allocates; it costs one load and a predictable branch, so call it
 // for a block of work, not for a base.
@@ -30,8 +32,8 @@ inline InstructionSet best_instruction_set() noexcept {
         __builtin_cpu_supports("avx512vl")) {
         return InstructionSet::avx512;
     }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
-        __builtin_cpu_supports("popcnt")) {
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+        __builtin_cpu_supports("fma") && __builtin_cpu_supports("popcnt")) {
         return InstructionSet::avx2;
     }
 #endif
@@ -57,7 +59,7 @@ inline InstructionSet limit_instruction_set(InstructionSet set) noexcept {
 }
 
 #ifdef FASTGENOME_X86
-#define FASTGENOME_AVX2 __attribute__((target("avx2,bmi,bmi2,fma,lzcnt,popcnt")))
+#define FASTGENOME_AVX2 __attribute__((target("avx2,bmi,bmi2,fma,popcnt")))
 #ifdef __clang__
 #define FASTGENOME_AVX512 \
     __attribute__((       \

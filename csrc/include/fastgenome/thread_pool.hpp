@@ -27,11 +27,6 @@ class ThreadPool {
     static ThreadPool& shared() {
         ThreadPool* pool = current().load(std::memory_order_acquire);
         if (pool != nullptr) return *pool;
-#ifdef FASTGENOME_HAS_FORK
-        // The parent's pool is left alone in the child: its lock may be held by a thread that is no more.
-        static const int registered = pthread_atfork(nullptr, nullptr, [] { current().store(nullptr); });
-        static_cast<void>(registered);
-#endif
         auto* made = new ThreadPool;
         if (current().compare_exchange_strong(pool, made)) return *made;
         delete made;
@@ -41,6 +36,7 @@ class ThreadPool {
     // Calls task(context, i) for each i below `count`, on this thread and others; returns when all are done.
     // `task` must not throw.
     void run(std::size_t count, void (*task)(void*, std::size_t), void* context) {
+        if (count == 0) return;
         Job job{task, context, count};
         std::unique_lock lock(mutex_);
         add_threads(count);
@@ -49,6 +45,10 @@ class ThreadPool {
         while (job.begun < job.count) perform_one(job, lock);
         job_ended_.wait(lock, [&job] { return job.ended == job.count; });
     }
+
+    // For a child made by fork. The parent's pool is left alone there: its lock may be held by a thread that
+    // is no more.
+    static void forget() noexcept { current().store(nullptr); }
 
   private:
     struct Job {
@@ -101,5 +101,14 @@ class ThreadPool {
     std::deque<Job*> jobs_;  // those with tasks that have not begun
     std::size_t threads_ = 0;
 };
+
+#ifdef FASTGENOME_HAS_FORK
+namespace detail {
+
+// Registered on loading: done at the first use, it could be under way in another thread at the very fork.
+inline const int fork_handler = pthread_atfork(nullptr, nullptr, &ThreadPool::forget);
+
+}  // namespace detail
+#endif
 
 }  // namespace fastgenome

@@ -1,0 +1,117 @@
+"""Writes the first inputs of the fuzz targets: python tests/fuzz/make_corpus.py FOLDER
+
+One folder per target. An input is the parameters that the target reads first and then its text; here they are
+small, ordinary and different, and the fuzzer makes the rest of them.
+"""
+
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ODD_TEXTS = [
+    b"",
+    b"A",
+    b"ACGTACGTNNACGTTGCA",
+    b"acgtnACGTrykmswbdhv",
+    b"ACGU ACGU\n",
+    b"AC-GT.AC\tGT\r\n",
+    b"ACGTU*\x00\xff\x85\xa0",
+    bytes(range(256)),
+]
+FASTA = b">one first record\nACGT\nACGT\n\n>two\r\nAC\r\n>\n>three\tx\nNN  \n"
+FASTQ = b"@one\nACGT\n+\nIIII\n@two x\nAC\n+two\nI\n\n@three\n\n+\n\n"
+TWO_HUNDRED = bytes(random.Random(1).choices(b"ACGT", k=200))
+
+
+def dna_texts() -> Iterator[bytes]:
+    """DNA around the sizes of the core's blocks, with and without odd letters in it."""
+    chosen = random.Random(2)
+    for size in (5, 6, 7, 63, 64, 65, 200, 1023, 1024, 1025, 1100, 2070):
+        text = bytearray(chosen.choices(b"ACGT", k=size))
+        yield bytes(text)
+        text[chosen.randrange(size)] = ord("N")
+        yield bytes(text)
+
+
+def cleaning() -> Iterator[bytes]:
+    """Instruction set, text."""
+    for number, text in enumerate([*ODD_TEXTS, *dna_texts()]):
+        yield bytes([number % 3]) + text
+
+
+def characters() -> Iterator[bytes]:
+    """Instruction set, width, step, text."""
+    for number, text in enumerate([*ODD_TEXTS, *dna_texts()]):
+        yield bytes([number % 3, number % 2, 7]) + text
+
+
+def sliding_kmers() -> Iterator[bytes]:
+    """Instruction set, k − 1, stride − 1, order of ids, text."""
+    for number, text in enumerate([*ODD_TEXTS, *dna_texts()]):
+        for k, stride in ((6, 1), (3, 1), (8, 3), (5, 31)):
+            yield bytes([number % 3, k - 1, stride - 1, number % 2]) + text
+
+
+def block_kmers() -> Iterator[bytes]:
+    """Instruction set, k − 1, text."""
+    for number, text in enumerate([*ODD_TEXTS, *dna_texts()]):
+        for k in (6, 3):
+            yield bytes([number % 3, k - 1]) + text
+
+
+def bpe() -> Iterator[bytes]:
+    """Instruction set, letters − 1, order of ids, merges (kind, left, right), text."""
+    chosen = random.Random(3)
+    for letters in (1, 2, 4, 5):
+        for kinds in (range(0, 200), range(0, 256)):
+            for count in (0, 1, 3, 12, 40):
+                merges = bytes(
+                    byte
+                    for _ in range(count)
+                    for byte in (chosen.choice(kinds), chosen.randrange(256), chosen.randrange(256))
+                )
+                head = bytes([chosen.randrange(3), letters - 1, chosen.randrange(2), count])
+                yield head + merges + bytes(chosen.randrange(230) for _ in range(60))
+                yield head + merges + b"\x00\x01" * 30
+
+
+def batch() -> Iterator[bytes]:
+    """Instruction set, flags, texts with 0xFF between them."""
+    text = b"ACGT\xffacgtnn\xff\xff\x00\x01\x02\x00\x01\x02\x03\x04\x05\xffAC-GTU\xff" + TWO_HUNDRED
+    for flags in (0, 1, 2, 3, 4, 8, 14, 15, 250, 251, 254, 255):
+        yield bytes([flags % 3, flags]) + text
+
+
+def features() -> Iterator[bytes]:
+    """Instruction set, k − 1, phases − 1, text."""
+    chosen = random.Random(4)
+    for k in (1, 2, 3):
+        for phases in (1, 2, 3, 4):
+            for size in (0, 2, 70, 1030, 2070):
+                yield bytes([k % 3, k - 1, phases - 1]) + chosen.randbytes(size)
+
+
+def sequences() -> Iterator[bytes]:
+    """Format, size of pieces, spread of sizes, file."""
+    for step in (0, 6, 63):
+        for text in (FASTA, b"\xef\xbb\xbf" + FASTA, FASTA[:-1], b">a\rACGT\r", b"ACGT\n", b""):
+            yield bytes([0, step, 3]) + text
+        for text in (FASTQ, FASTQ[:-1], FASTQ[:20], b"@a\nAC\nGT\n+\nIIII\n", b"x"):
+            yield bytes([1, step, 3]) + text
+
+
+TARGETS = (cleaning, characters, sliding_kmers, block_kmers, bpe, batch, features, sequences)
+
+
+def main(folder: Path) -> None:
+    """Writes the inputs of all targets below `folder`."""
+    for target in TARGETS:
+        own = folder / target.__name__
+        own.mkdir(parents=True, exist_ok=True)
+        for number, content in enumerate(target()):
+            (own / f"{number:03}").write_bytes(content)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

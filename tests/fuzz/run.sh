@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Fuzzes the C++ core and the readers of vocabulary files, with address and undefined-behaviour sanitizers.
+#   bash tests/fuzz/run.sh SECONDS             all targets, one after the other, SECONDS together
+#   bash tests/fuzz/run.sh --executions 1e8    all targets, as many executions together
+# Exit status 1 where a target fails; its input stays in the folder that is named then.
+#   FUZZ_FOLDER  for programs, corpora and executions.json (target -> executions); default build/fuzz
+#   CXX          compiler, default the newest clang++ with libFuzzer; without one, g++ and tests/fuzz/standalone.cpp
+#   TARGETS      names of targets, default all
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+folder=${FUZZ_FOLDER:-build/fuzz}
+names=$(cd tests/fuzz && ls *.cpp | sed 's/\.cpp$//' | grep -v -x standalone)
+read -r -a targets <<< "${TARGETS:-$(echo $names) vocabulary_files}"
+mkdir -p "$folder/corpus" "$folder/found"
+
+has_libfuzzer() {
+    echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }' |
+        "$1" -x c++ -fsanitize=fuzzer,address,undefined - -o "$folder/probe" 2> "$folder/probe.log"
+}
+
+if [ -z "${CXX:-}" ]; then
+    for candidate in clang++ clang++-{20,19,18,17,16,15,14}; do
+        if command -v "$candidate" > "$folder/probe.log" && has_libfuzzer "$candidate"; then
+            CXX=$candidate
+            break
+        fi
+    done
+fi
+flags=(-std=c++20 -O2 -g1 -pthread -ffp-contract=off -fno-sanitize-recover=all -Icsrc/include -Itests/fuzz)
+if [ -n "${CXX:-}" ] && has_libfuzzer "$CXX"; then
+    flags+=(-fsanitize=fuzzer,address,undefined)
+    main=()
+else
+    CXX=${CXX:-g++}
+    echo "No clang++ with libFuzzer here: replaying the corpus and changing it at random, built by $CXX."
+    echo "For guided fuzzing install one, on Debian: apt-get install -y clang-14 libclang-rt-14-dev"
+    flags+=(-fsanitize=address,undefined)
+    main=(tests/fuzz/standalone.cpp)
+fi
+
+build() {
+    local program="$folder/$1"
+    if [ -x "$program" ] && [ -z "$(find csrc/include tests/fuzz -newer "$program" -name '*.[ch]pp' -print -quit)" ]; then
+        return
+    fi
+    "$CXX" "${flags[@]}" "tests/fuzz/$1.cpp" ${main[@]+"${main[@]}"} -o "$program"
+}
+
+share=$((${#targets[@]}))
+if [ "${1:-}" = "--executions" ]; then
+    each=$(python3 -c "import math, sys; print(math.ceil(float(sys.argv[1]) / int(sys.argv[2])))" "$2" "$share")
+    limit="-runs=$each"
+else
+    each=$(((${1:?SECONDS or --executions N} + share - 1) / share))
+    limit="-max_total_time=$each"
+fi
+
+# libFuzzer's own names for what both kinds of programs take.
+fuzz() {
+    local target=$1
+    shift
+    mkdir -p "$folder/corpus/$target"
+    "$@" "$limit" -max_len="$([ "$target" = bpe ] && echo 256 || echo 2100)" -timeout=20 -print_final_stats=1 \
+        -artifact_prefix="$folder/found/$target-" "$folder/corpus/$target" > "$folder/$target.log" 2>&1
+}
+
+python3 tests/fuzz/make_corpus.py "$folder/corpus"
+for target in "${targets[@]}"; do
+    if [ "$target" != vocabulary_files ]; then build "$target"; fi
+done
+failed=0
+for target in "${targets[@]}"; do
+    program=("$folder/$target")
+    if [ "$target" = vocabulary_files ]; then program=(python3 tests/fuzz/vocabulary_files.py); fi
+    if fuzz "$target" "${program[@]}"; then
+        executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$folder/$target.log")
+        echo "$target: ${executions:?no count in $folder/$target.log} executions"
+        python3 tests/fuzz/count.py "$folder/executions.json" "$target" "$executions"
+    else
+        failed=1
+        echo "$target: FAILED, see $folder/$target.log and $folder/found"
+        tail -n 40 "$folder/$target.log"
+    fi
+done
+exit "$failed"

@@ -1,0 +1,72 @@
+// Sliding k-mers of any bytes, at any k and stride and with ids in any order, against their definition.
+#include <numeric>
+#include <string_view>
+#include <vector>
+
+#include "fastgenome/kmer.hpp"
+#include "fuzzing.hpp"
+
+namespace {
+
+constexpr std::string_view letters = "ATCG";
+constexpr auto digits = fuzzing::places_in(letters);
+constexpr std::int32_t unknown = 1'000'000;
+
+std::int32_t id_by_definition(const std::uint8_t* window, int k, const std::vector<std::int32_t>& ids) {
+    std::size_t code = 0;
+    for (int i = 0; i < k; ++i) {
+        if (digits[window[i]] < 0) return unknown;
+        code = code * 4 + static_cast<std::size_t>(digits[window[i]]);
+    }
+    return ids[code];
+}
+
+// Encoders are made once for each k and stride: 4^8 ids would take longer than the texts.
+const fastgenome::SlidingKmers& encoder_of(int k, int stride, bool in_order,
+                                           const std::vector<std::int32_t>*& ids) {
+    struct Entry {
+        std::vector<std::int32_t> ids;
+        std::unique_ptr<fastgenome::SlidingKmers> encoder;
+    };
+    static std::vector<Entry> entries(9 * 32 * 2);
+    Entry& entry = entries[static_cast<std::size_t>((k * 32 + stride) * 2 + in_order)];
+    if (entry.encoder == nullptr) {
+        entry.ids.resize(std::size_t{1} << (2 * k));
+        std::iota(entry.ids.begin(), entry.ids.end(), 5);
+        if (!in_order) {
+            for (std::size_t code = 0; code < entry.ids.size(); ++code) {
+                entry.ids[code] = static_cast<std::int32_t>(code * 40'503 % 65'537);
+            }
+        }
+        entry.encoder = std::make_unique<fastgenome::SlidingKmers>(k, stride, letters, entry.ids, unknown);
+    }
+    ids = &entry.ids;
+    return *entry.encoder;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    fuzzing::Input input(data, size);
+    input.choose_instruction_set();
+    const int k = input.between(1, 8);
+    const int stride = input.between(1, 31);
+    const std::vector<std::int32_t>* ids = nullptr;
+    const auto& encoder = encoder_of(k, stride, input.byte() % 2 == 1, ids);
+
+    const fastgenome::Text text = input.rest();
+    const auto length = static_cast<std::int64_t>(text.size());
+    fuzzing::Buffer<std::int32_t> out(encoder.bound(length));
+    fastgenome::SlidingKmers::Scratch scratch;
+    encoder.prepare(scratch, length);
+    const std::int64_t count = encoder.encode(text, out.data(), scratch);
+    std::int64_t expected = 0;
+    for (std::int64_t start = 0; start + k <= length; start += stride, ++expected) {
+        fuzzing::require(expected < count, "every window has a token");
+        fuzzing::require(
+            out[static_cast<std::size_t>(expected)] == id_by_definition(text.data() + start, k, *ids),
+            "the id of the window");
+    }
+    fuzzing::require(count == expected, "no token beyond the last window");
+    return 0;
+}
