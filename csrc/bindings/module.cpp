@@ -7,4 +7,5 @@ PYBIND11_MODULE(_core, module) {
     fastgenome::register_tokenizers(module);
     fastgenome::register_features(module);
     fastgenome::register_sequences(module);
+    fastgenome::register_genome(module);
 }

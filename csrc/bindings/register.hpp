@@ -9,5 +9,6 @@ void register_runtime(pybind11::module_& module);
 void register_tokenizers(pybind11::module_& module);
 void register_features(pybind11::module_& module);
 void register_sequences(pybind11::module_& module);
+void register_genome(pybind11::module_& module);
 
 }  // namespace fastgenome
