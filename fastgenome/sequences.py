@@ -5,6 +5,7 @@ import stat
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -33,7 +34,7 @@ __all__ = [
 Source: TypeAlias = PathLike | ReadableBytes | Iterable[str]
 
 # Records that are cleaned together; many short ones must not add up to much memory.
-_BATCH_BASES = 1 << 22
+_BATCH_BASES = 1 << 18
 _BATCH_RECORDS = 1 << 16
 
 
@@ -165,8 +166,7 @@ class SequenceReader:
         return None if self._stream is None else self._stream.bytes_total
 
     def __iter__(self) -> Iterator[SequenceRecord]:
-        for batch in self.batches():
-            yield from batch
+        return chain.from_iterable(self.batches())
 
     def batches(self, bases: int = _BATCH_BASES) -> Iterator[list[SequenceRecord]]:
         """Read the records in lists.

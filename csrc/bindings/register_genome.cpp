@@ -1,6 +1,8 @@
 // Binding of genomes: `_core.Genome`, and the scan of a FASTA file for its index.
+#include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -11,6 +13,7 @@
 #include "fastgenome/fasta.hpp"
 #include "fastgenome/genome.hpp"
 #include "fastgenome/indexed_fasta.hpp"
+#include "fastgenome/positioned_file.hpp"
 #include "fastgenome/two_bit.hpp"
 #include "register.hpp"
 #include "text_objects.hpp"
@@ -25,13 +28,16 @@ class NamedGenome {
   public:
     explicit NamedGenome(std::unique_ptr<Genome> genome) : genome_(std::move(genome)) {
         const std::vector<Contig>& contigs = genome_->contigs();
+        names_ = py::list(contigs.size());
         for (std::size_t i = 0; i < contigs.size(); ++i) {
-            const py::str name = name_text(contigs[i].name);
-            if (indexes_.contains(name)) {
+            py::str name = name_text(contigs[i].name);
+            const py::int_ index(i);
+            PyObject* known = PyDict_SetDefault(indexes_.ptr(), name.ptr(), index.ptr());
+            if (known == nullptr) throw py::error_already_set();
+            if (known != index.ptr()) {
                 throw malformed_input("two contigs are named " + contigs[i].name + "; names must be unique");
             }
-            indexes_[name] = py::int_(i);
-            names_.append(name);
+            PyList_SET_ITEM(names_.ptr(), static_cast<Py_ssize_t>(i), name.release().ptr());
         }
     }
 
@@ -45,13 +51,18 @@ class NamedGenome {
         return lengths;
     }
 
-    Region region(PyObject* name, PyObject* start, PyObject* end) const {
+    std::int64_t index(PyObject* name) const {
         PyObject* index = PyDict_GetItemWithError(indexes_.ptr(), name);
-        if (index == nullptr) {
-            if (PyErr_Occurred() != nullptr) throw py::error_already_set();
-            throw bad_region("there is no contig " + std::string(py::repr(name)) + " (" + examples() + ")");
-        }
-        const Region region{PyLong_AsLongLong(index), coordinate(start), coordinate(end)};
+        if (index != nullptr) return PyLong_AsLongLong(index);
+        if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+        throw bad_region("there is no contig " + std::string(py::repr(name)) + " (" + examples() + ")");
+    }
+
+    // An `end` of None is that of the contig.
+    Region region(PyObject* name, PyObject* start, PyObject* end) const {
+        const std::int64_t contig = index(name);
+        const std::int64_t length = genome_->contigs()[contig].length;
+        const Region region{contig, coordinate(start), end == Py_None ? length : coordinate(end)};
         genome_->check(region);
         return region;
     }
@@ -77,25 +88,56 @@ class NamedGenome {
     py::list names_;
 };
 
-NamedGenome open_fasta(const std::string& path, const std::vector<std::string>& names,
+// An object of Python with `size` and `read(offset, size) -> bytes`.
+class PythonSource final : public ByteSource {
+  public:
+    explicit PythonSource(const py::object& object)
+        : size_(object.attr("size").cast<std::int64_t>()), read_(object.attr("read")) {}
+    ~PythonSource() override {
+        py::gil_scoped_acquire locked;
+        read_ = py::object();
+    }
+
+    std::int64_t size() const override { return size_; }
+
+    void read(std::int64_t offset, std::span<std::uint8_t> out) const override {
+        py::gil_scoped_acquire locked;
+        const py::bytes bytes = read_(offset, out.size());
+        const std::string_view view = bytes;
+        if (view.size() != out.size()) throw truncated_input("the file ends where more was to come");
+        std::copy(view.begin(), view.end(), out.begin());
+    }
+
+  private:
+    std::int64_t size_;
+    py::object read_;
+};
+
+std::unique_ptr<ByteSource> open_source(const py::object& source) {
+    if (!py::isinstance<py::bytes>(source)) return std::make_unique<PythonSource>(source);
+    return std::make_unique<PositionedFile>(source.cast<std::string>());
+}
+
+NamedGenome open_fasta(const py::object& source, const py::list& names,
                        const InputArray<std::int64_t>& numbers, bool keep_case) {
     const auto rows = numbers.unchecked<2>();
-    if (rows.shape(0) != std::ssize(names) || rows.shape(1) != 4)
+    if (rows.shape(0) != static_cast<py::ssize_t>(names.size()) || rows.shape(1) != 4)
         throw py::value_error("numbers must be (n, 4)");
     std::vector<FastaEntry> entries;
     for (py::ssize_t i = 0; i < rows.shape(0); ++i) {
-        entries.push_back({names[i], rows(i, 0), rows(i, 1), rows(i, 2), rows(i, 3)});
+        entries.push_back({names[i].cast<std::string>(), rows(i, 0), rows(i, 1), rows(i, 2), rows(i, 3)});
     }
-    return NamedGenome(std::make_unique<IndexedFasta>(PositionedFile(path), std::move(entries), keep_case));
+    return NamedGenome(std::make_unique<IndexedFasta>(open_source(source), std::move(entries), keep_case));
 }
 
 NamedGenome open_two_bit(const std::string& path, bool keep_case) {
-    return NamedGenome(std::make_unique<TwoBitGenome>(PositionedFile(path), keep_case));
+    return NamedGenome(std::make_unique<TwoBitGenome>(std::make_unique<PositionedFile>(path), keep_case));
 }
 
 // All that a parser has read. Afterwards it is empty.
 NamedGenome from_parser(sequence_parser& parser, bool keep_case) {
     std::vector<Contig> contigs;
+    contigs.reserve(static_cast<std::size_t>(parser.size()));
     for (std::int64_t i = 0; i < parser.size(); ++i) {
         contigs.push_back({std::string(parser.id(i)), static_cast<std::int64_t>(parser.letters(i).size())});
         if (contigs.back().name.empty()) {
@@ -211,21 +253,14 @@ py::tuple fetch_packed(const NamedGenome& genome, const InputArray<std::int64_t>
     return py::make_tuple(letters, offsets);
 }
 
-py::tuple scan_fasta(const std::string& path) {
-    std::vector<FastaEntry> entries;
-    {
-        py::gil_scoped_release unlocked;
-        const PositionedFile file(path);
-        FastaScanner scanner;
-        std::vector<std::uint8_t> block(1 << 18);
-        for (std::int64_t offset = 0; offset < file.size(); offset += std::ssize(block)) {
-            block.resize(std::min(block.size(), static_cast<std::size_t>(file.size() - offset)));
-            file.read(offset, block);
-            scanner.feed({reinterpret_cast<const char*>(block.data()), block.size()});
-        }
-        entries = scanner.finish();
-        file.check_unchanged();
-    }
+void feed(FastaScanner& scanner, const py::bytes& data) {
+    const std::string_view bytes = data;
+    py::gil_scoped_release unlocked;
+    scanner.feed(bytes);
+}
+
+py::tuple finish(FastaScanner& scanner) {
+    const std::vector<FastaEntry> entries = scanner.finish();
     py::list names;
     py::array_t<std::int64_t> numbers({std::ssize(entries), py::ssize_t{4}});
     for (std::size_t i = 0; i < entries.size(); ++i) {
@@ -252,17 +287,19 @@ void register_genome(py::module_& module) {
             PyErr_SetObject(PyExc_OSError, py::make_tuple(error.code().value(), error.what()).ptr());
         }
     });
-    module.def(
-        "scan_fasta", &scan_fasta, "path"_a,
-        "Names (bytes) of the contigs of a FASTA file, and (n, 4) int64: length, offset, bases and bytes "
-        "of a line.");
+    py::class_<FastaScanner>(module, "FastaScanner", "Push scanner for what an index of FASTA holds.")
+        .def(py::init())
+        .def("feed", &feed, "data"_a)
+        .def("finish", &finish,
+             "Names (bytes) of the contigs, and (n, 4) int64: length, offset, bases and bytes of a line.");
     py::class_<NamedGenome>(module, "Genome", "Contigs of which any stretch can be read.")
-        .def_static("open_fasta", &open_fasta, "path"_a, "names"_a, "numbers"_a, "keep_case"_a)
+        .def_static("open_fasta", &open_fasta, "source"_a, "names"_a, "numbers"_a, "keep_case"_a)
         .def_static("open_two_bit", &open_two_bit, "path"_a, "keep_case"_a)
         .def_static("from_parser", &from_parser, "parser"_a, "keep_case"_a)
         .def("loaded", &loaded, "The same genome, all of it in memory.")
         .def_property_readonly("names", &NamedGenome::names)
         .def_property_readonly("lengths", &NamedGenome::lengths)
+        .def("index", [](const NamedGenome& genome, const py::str& name) { return genome.index(name.ptr()); })
         .def("fetch", &fetch, "name"_a, "start"_a, "end"_a)
         .def("fetch_many", &fetch_many, "regions"_a, "threads"_a = 0)
         .def("fetch_packed", &fetch_packed, "contigs"_a, "starts"_a, "ends"_a, "threads"_a = 0,

@@ -8,7 +8,7 @@
 #include "arrays.hpp"
 #include "fastgenome/alphabet.hpp"
 #include "fastgenome/fasta.hpp"
-#include "fastgenome/instruction_sets.hpp"
+#include "fastgenome/only_bases.hpp"
 #include "register.hpp"
 #include "text_objects.hpp"
 
@@ -19,12 +19,6 @@ namespace {
 
 // Columns of the counts: those of CleaningCounts, cleaned bases, and 1 where none of them is known.
 constexpr py::ssize_t columns = 7;
-
-struct IsClean {
-    static bool run(const std::uint8_t* bytes, std::int64_t size) noexcept {
-        return is_clean({bytes, static_cast<std::size_t>(size)});
-    }
-};
 
 sequence_parser make_parser(std::string_view format) {
     if (format == "fasta") return sequence_parser(sequence_format::fasta);
@@ -52,7 +46,7 @@ std::int64_t full_batch(const sequence_parser& parser, std::int64_t bases, std::
 py::str clean_record(Text raw, std::vector<std::uint8_t>& buffer, std::int64_t* row) {
     Text cleaned = raw;
     std::fill_n(row, columns, 0);
-    if (!dispatch<IsClean>(raw.data(), static_cast<std::int64_t>(raw.size()))) {
+    if (!only_upper_bases(raw)) {
         buffer.resize(std::max(buffer.size(), raw.size()));
         const Cleaned outcome = clean_into(raw, buffer);
         const CleaningCounts& counts = outcome.counts;

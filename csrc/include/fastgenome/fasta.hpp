@@ -7,7 +7,9 @@
 // be read throws.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -85,7 +87,10 @@ class sequence_parser {
     }
 
     // Why the record cannot be used; empty for a sound record.
-    const std::string& defect(std::int64_t index) const noexcept { return records_[dropped_ + index].defect; }
+    std::string_view defect(std::int64_t index) const noexcept {
+        const auto found = defects_.find(dropped_ + index);
+        return found == defects_.end() ? std::string_view() : std::string_view(found->second);
+    }
 
     // Forgets the first complete records.
     void drop(std::int64_t count) noexcept { dropped_ += count; }
@@ -93,6 +98,8 @@ class sequence_parser {
     // Hands over the letters of all complete records, one behind the other; the parser is empty then.
     ByteBuffer take_letters() noexcept {
         records_.clear();
+        defects_.clear();
+        ids_.clear();
         dropped_ = 0;
         return std::exchange(letters_, {});
     }
@@ -103,7 +110,6 @@ class sequence_parser {
         std::size_t id_size;
         std::int64_t begin;
         std::int64_t end;
-        std::string defect;
     };
 
     bool reads_letters() const noexcept { return in_fasta_record_ && unfinished_line_.empty(); }
@@ -192,16 +198,17 @@ class sequence_parser {
                 break;
             default:
                 end_record();
-                check_quality(line, records_.back());
+                check_quality(line);
                 return;
         }
         ++fastq_line_;
     }
 
-    static void check_quality(std::string_view quality, Record& record) {
-        const std::int64_t bases = record.end - record.begin;
+    // Against the bases of the record that ends.
+    void check_quality(std::string_view quality) {
+        const std::int64_t bases = records_.back().end - records_.back().begin;
         if (static_cast<std::int64_t>(quality.size()) == bases) return;
-        record.defect =
+        defects_[std::ssize(records_) - 1] =
             std::to_string(bases) + " bases but " + std::to_string(quality.size()) + " quality values";
     }
 
@@ -211,16 +218,15 @@ class sequence_parser {
             throw malformed_input(place() +
                                   ": lines end with a lone carriage return; convert them to newlines");
         }
-        header.remove_prefix(1);
-        const std::size_t first = header.find_first_not_of(" \t");
-        header.remove_prefix(first == std::string_view::npos ? header.size() : first);
-        ids_.append(header.substr(0, header.find_first_of(" \t")));
+        const auto is_gap = [](char byte) { return byte == ' ' || byte == '\t'; };
+        const auto first = std::find_if_not(header.begin() + 1, header.end(), is_gap);
+        ids_.append(first, std::find_if(first, header.end(), is_gap));
     }
 
     void end_record() {
         const std::size_t id_begin =
             records_.empty() ? 0 : records_.back().id_begin + records_.back().id_size;
-        records_.push_back({id_begin, ids_.size() - id_begin, record_begin(), letters_.size(), {}});
+        records_.push_back({id_begin, ids_.size() - id_begin, record_begin(), letters_.size()});
         in_fasta_record_ = false;
         fastq_line_ = 0;
     }
@@ -237,6 +243,11 @@ class sequence_parser {
         line_begin_ -= letters;
         ids_.erase(0, id_bytes);
         records_.erase(records_.begin(), records_.begin() + dropped_);
+        std::map<std::int64_t, std::string> left;
+        for (auto& [index, defect] : defects_) {
+            if (index >= dropped_) left.emplace(index - dropped_, std::move(defect));
+        }
+        defects_ = std::move(left);
         dropped_ = 0;
         for (Record& record : records_) {
             record.id_begin -= id_bytes;
@@ -253,6 +264,7 @@ class sequence_parser {
     ByteBuffer letters_;  // of the records one behind the other, the one being read last
     std::string ids_;     // likewise
     std::vector<Record> records_;
+    std::map<std::int64_t, std::string> defects_;  // by index in records_
     std::int64_t dropped_ = 0;
     std::string unfinished_line_;
     std::int64_t line_begin_ = 0;  // in letters_, of the line that is open

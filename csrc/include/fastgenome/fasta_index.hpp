@@ -13,9 +13,9 @@
 #include <string_view>
 #include <vector>
 
+#include "byte_source.hpp"
 #include "genome_letters.hpp"
 #include "input_errors.hpp"
-#include "positioned_file.hpp"
 
 namespace fastgenome {
 
@@ -193,7 +193,7 @@ inline void check_header(std::string_view header, const FastaEntry& entry) {
 
 // Throws malformed_input unless the entries, in the order of the file, cover it: before each contig stands
 // its header and nothing else, behind its last base a line end, and behind the last contig nothing.
-inline void check_entries(const PositionedFile& file, std::span<const FastaEntry> entries) {
+inline void check_entries(const ByteSource& file, std::span<const FastaEntry> entries) {
     constexpr std::int64_t longest_header = 1 << 24;
     std::string bytes;
     const FastaEntry none{};

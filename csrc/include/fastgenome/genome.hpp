@@ -74,13 +74,16 @@ class GenomeInMemory final : public Genome {
     // `letters` holds the contigs one behind the other, as they stand in a file.
     GenomeInMemory(std::vector<Contig> contigs, ByteBuffer letters, bool keep_case)
         : Genome(std::move(contigs)), letters_(std::move(letters)) {
+        // Mostly nothing has to be moved or refused, and contig by contig is slow for many short ones.
+        const std::span<std::uint8_t> all(letters_.data(), static_cast<std::size_t>(letters_.size()));
+        const bool is_clean = clean_genome_letters(all, keep_case) < 0;
         std::int64_t read = 0;
         std::int64_t written = 0;
         for (std::size_t index = 0; index < contigs_.size(); ++index) {
             std::int64_t& length = contigs_[index].length;
             starts_.push_back(written);
             const Region whole{static_cast<std::int64_t>(index), 0, length};
-            const std::int64_t cleaned = clean(whole, read, written, keep_case);
+            const std::int64_t cleaned = is_clean ? length : clean(whole, read, written, keep_case);
             read += length;
             length = cleaned;
             written += cleaned;

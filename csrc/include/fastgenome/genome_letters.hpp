@@ -12,6 +12,7 @@
 
 #include "alphabet.hpp"
 #include "instruction_sets.hpp"
+#include "only_bases.hpp"
 
 namespace fastgenome {
 
@@ -34,28 +35,9 @@ constexpr std::array<std::uint8_t, 256> make_genome_letters(bool keep_case) noex
 inline constexpr std::array<std::array<std::uint8_t, 256>, 2> genome_letters = {make_genome_letters(false),
                                                                                 make_genome_letters(true)};
 
-// Whether all are A, C, G, T or N, in either case. The result is an int because some loops become vector
-// instructions only so.
-struct OnlyBases {
-    static int run(const std::uint8_t* bytes, std::int64_t size) noexcept {
-        std::uint8_t any = 0;
-        for (std::int64_t i = 0; i < size; ++i) {
-            const auto folded = static_cast<std::uint8_t>(bytes[i] & 0xDF);
-            std::uint8_t other = folded == 'A' ? 0 : 0xFF;
-            other = folded == 'C' ? 0 : other;
-            other = folded == 'G' ? 0 : other;
-            other = folded == 'T' ? 0 : other;
-            other = folded == 'N' ? 0 : other;
-            any |= other;
-        }
-        return any == 0 ? 1 : 0;
-    }
-};
-
 struct UpperCase {
-    static int run(std::uint8_t* bytes, std::int64_t size) noexcept {
+    static void run(std::uint8_t* bytes, std::int64_t size) noexcept {
         for (std::int64_t i = 0; i < size; ++i) bytes[i] &= 0xDF;
-        return 0;
     }
 };
 
@@ -70,7 +52,7 @@ inline std::int64_t clean_genome_letters(std::span<std::uint8_t> letters, bool k
     for (std::int64_t start = 0; start < size; start += block) {
         std::uint8_t* bytes = letters.data() + start;
         const std::int64_t count = std::min(block, size - start);
-        if (dispatch<detail::OnlyBases>(static_cast<const std::uint8_t*>(bytes), count) != 0) {
+        if (only_bases({bytes, static_cast<std::size_t>(count)})) {
             if (!keep_case) dispatch<detail::UpperCase>(bytes, count);
             continue;
         }
@@ -87,8 +69,7 @@ inline std::int64_t clean_genome_letters(std::span<std::uint8_t> letters, bool k
 inline bool is_genome_letter(std::uint8_t byte) noexcept { return detail::genome_letters[0][byte] != 0; }
 
 inline bool are_genome_letters(Text text) noexcept {
-    if (dispatch<detail::OnlyBases>(text.data(), static_cast<std::int64_t>(text.size())) != 0) return true;
-    return std::ranges::all_of(text, is_genome_letter);
+    return only_bases(text) || std::ranges::all_of(text, is_genome_letter);
 }
 
 }  // namespace fastgenome

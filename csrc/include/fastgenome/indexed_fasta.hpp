@@ -1,4 +1,4 @@
-// Stretches of a plain FASTA file, found by its entries.
+// Stretches of a FASTA file, found by its entries.
 //
 // Contract: what is read is checked against the entries (a line end where one must be, nothing but
 // nucleotides elsewhere), so that a wrong index is an error and never a wrong base.
@@ -11,21 +11,21 @@
 #include <utility>
 #include <vector>
 
+#include "byte_source.hpp"
 #include "fasta_index.hpp"
 #include "genome.hpp"
-#include "positioned_file.hpp"
 
 namespace fastgenome {
 
 class IndexedFasta final : public Genome {
   public:
     // Throws malformed_input when the entries do not fit the file.
-    IndexedFasta(PositionedFile file, std::vector<FastaEntry> entries, bool keep_case)
+    IndexedFasta(std::unique_ptr<ByteSource> file, std::vector<FastaEntry> entries, bool keep_case)
         : Genome(contigs_of(entries)),
           file_(std::move(file)),
           entries_(std::move(entries)),
           keep_case_(keep_case) {
-        check_entries(file_, entries_);
+        check_entries(*file_, entries_);
     }
 
     void read(const Region& region, std::uint8_t* out) const override {
@@ -36,7 +36,7 @@ class IndexedFasta final : public Genome {
         }
     }
 
-    void check_unchanged() const override { file_.check_unchanged(); }
+    void check_unchanged() const override { file_->check_unchanged(); }
 
   private:
     static constexpr std::int64_t piece_bases = 1 << 18;
@@ -54,7 +54,7 @@ class IndexedFasta final : public Genome {
         const FastaEntry& entry = entries_[region.contig];
         const std::int64_t first = entry.offset_of(region.start);
         const std::int64_t last = entry.offset_of(region.end - 1) + 1;
-        file_.read(first, {buffer.get(), static_cast<std::size_t>(last - first)});
+        file_->read(first, {buffer.get(), static_cast<std::size_t>(last - first)});
         join_lines(region, buffer.get(), out);
         const std::span<std::uint8_t> letters(out, static_cast<std::size_t>(region.length()));
         const std::int64_t refused = clean_genome_letters(letters, keep_case_);
@@ -79,7 +79,7 @@ class IndexedFasta final : public Genome {
         }
     }
 
-    PositionedFile file_;
+    std::unique_ptr<ByteSource> file_;
     std::vector<FastaEntry> entries_;
     bool keep_case_;
 };

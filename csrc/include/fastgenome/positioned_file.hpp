@@ -1,8 +1,6 @@
 // A file read at given places, by many threads and processes at once.
 //
-// Contract: a read has no position that another could move, so that threads and children made by fork share
-// the file freely; every byte asked for is read or truncated_input is thrown. Not a memory map: a file that
-// shrinks while it is mapped kills the process.
+// Not a memory map: a file that shrinks while it is mapped kills the process.
 #pragma once
 
 #include <fcntl.h>
@@ -15,29 +13,29 @@
 #include <span>
 #include <string>
 #include <system_error>
-#include <utility>
 
+#include "byte_source.hpp"
 #include "input_errors.hpp"
 
 namespace fastgenome {
 
-class PositionedFile {
+class PositionedFile final : public ByteSource {
   public:
     // Throws std::system_error.
     explicit PositionedFile(const std::string& path) : file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
         if (file_ < 0) throw std::system_error(errno, std::generic_category(), "cannot open " + path);
         state_ = state();
     }
-    PositionedFile(PositionedFile&& other) noexcept
-        : file_(std::exchange(other.file_, -1)), state_(other.state_) {}
-    ~PositionedFile() {
+    PositionedFile(const PositionedFile&) = delete;
+    PositionedFile& operator=(const PositionedFile&) = delete;
+    ~PositionedFile() override {
         if (file_ >= 0) ::close(file_);
     }
 
-    std::int64_t size() const noexcept { return state_.size; }
+    std::int64_t size() const override { return state_.size; }
 
-    // Fills `out` from the byte at `offset` on.
-    void read(std::int64_t offset, std::span<std::uint8_t> out) const {
+    // Throws truncated_input, std::system_error.
+    void read(std::int64_t offset, std::span<std::uint8_t> out) const override {
         constexpr std::size_t most = std::size_t{1} << 30;  // some systems refuse 2 GiB at a time
         while (!out.empty()) {
             const ssize_t got = ::pread(file_, out.data(), std::min(out.size(), most), offset);
@@ -52,8 +50,8 @@ class PositionedFile {
         }
     }
 
-    // Throws malformed_input when the size or the time of the last change is another than at the opening.
-    void check_unchanged() const {
+    // By the size and the time of the last change.
+    void check_unchanged() const override {
         if (state() != state_)
             throw malformed_input("the file has changed since it was opened; open it again");
     }

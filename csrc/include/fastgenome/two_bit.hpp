@@ -20,9 +20,9 @@
 #include <utility>
 #include <vector>
 
+#include "byte_source.hpp"
 #include "genome.hpp"
 #include "input_errors.hpp"
-#include "positioned_file.hpp"
 
 namespace fastgenome {
 
@@ -50,15 +50,15 @@ inline constexpr auto unpacked = make_unpacked();
 // Reads numbers one behind the other.
 class TwoBitCursor {
   public:
-    TwoBitCursor(const PositionedFile& file, std::int64_t offset, bool swap)
-        : file_(file), offset_(offset), swap_(swap) {}
+    TwoBitCursor(const ByteSource& file, std::int64_t offset, bool swap)
+        : source_(file), offset_(offset), swap_(swap) {}
 
     std::int64_t offset() const noexcept { return offset_; }
-    std::int64_t left() const noexcept { return file_.size() - offset_; }
+    std::int64_t left() const noexcept { return source_.size() - offset_; }
 
     void bytes(std::span<std::uint8_t> out) {
         need(static_cast<std::int64_t>(out.size()));
-        file_.read(offset_, out);
+        source_.read(offset_, out);
         offset_ += static_cast<std::int64_t>(out.size());
     }
 
@@ -97,10 +97,10 @@ class TwoBitCursor {
         if (size <= left()) return;
         throw truncated_input("the 2bit file is cut short: " + std::to_string(size) +
                               " bytes should follow at byte " + std::to_string(offset_) + " of " +
-                              std::to_string(file_.size()));
+                              std::to_string(source_.size()));
     }
 
-    const PositionedFile& file_;
+    const ByteSource& source_;
     std::int64_t offset_;
     bool swap_;
 };
@@ -110,8 +110,8 @@ class TwoBitCursor {
 class TwoBitGenome final : public Genome {
   public:
     // Throws malformed_input, truncated_input.
-    TwoBitGenome(PositionedFile file, bool keep_case) : Genome({}), file_(std::move(file)) {
-        detail::TwoBitCursor header(file_, 0, false);
+    TwoBitGenome(std::unique_ptr<ByteSource> file, bool keep_case) : Genome({}), file_(std::move(file)) {
+        detail::TwoBitCursor header(*file_, 0, false);
         if (header.left() < 16) throw truncated_input("the 2bit file is cut short: it has no whole header");
         const auto signature = static_cast<std::uint32_t>(header.word());
         swap_ = signature == detail::reversed_bytes(detail::two_bit_signature);
@@ -131,7 +131,7 @@ class TwoBitGenome final : public Genome {
         });
     }
 
-    void check_unchanged() const override { file_.check_unchanged(); }
+    void check_unchanged() const override { file_->check_unchanged(); }
 
   private:
     // Sorted, apart from one another, none empty.
@@ -147,7 +147,7 @@ class TwoBitGenome final : public Genome {
     };
 
     void read_contigs(bool keep_case) {
-        detail::TwoBitCursor cursor(file_, 4, swap_);
+        detail::TwoBitCursor cursor(*file_, 4, swap_);
         const std::int64_t version = cursor.word();
         const std::int64_t count = cursor.word();
         if (version > 1)
@@ -174,8 +174,8 @@ class TwoBitGenome final : public Genome {
     void read_record(std::int64_t offset, bool keep_case) {
         Contig& contig = contigs_.back();
         Record& record = records_.emplace_back();
-        if (offset > file_.size()) throw truncated_input("the 2bit file is cut short: no " + contig.name);
-        detail::TwoBitCursor cursor(file_, offset, swap_);
+        if (offset > file_->size()) throw truncated_input("the 2bit file is cut short: no " + contig.name);
+        detail::TwoBitCursor cursor(*file_, offset, swap_);
         contig.length = cursor.word();
         record.unknown = read_blocks(cursor, contig, true);
         record.masked = read_blocks(cursor, contig, keep_case);
@@ -212,7 +212,7 @@ class TwoBitGenome final : public Genome {
         const std::int64_t last = (region.end + 3) / 4;
         for (std::int64_t byte = region.start / 4; byte < last; byte += piece_bytes) {
             const std::int64_t count = std::min(piece_bytes, last - byte);
-            file_.read(packed + byte, {buffer.get(), static_cast<std::size_t>(count)});
+            file_->read(packed + byte, {buffer.get(), static_cast<std::size_t>(count)});
             for (std::int64_t i = 0; i < count; ++i) {
                 const std::array<std::uint8_t, 4>& letters = detail::unpacked[buffer[i]];
                 const std::int64_t place = 4 * (byte + i) - region.start;
@@ -240,7 +240,7 @@ class TwoBitGenome final : public Genome {
         }
     }
 
-    PositionedFile file_;
+    std::unique_ptr<ByteSource> file_;
     bool swap_ = false;
     std::vector<Record> records_;
 };
