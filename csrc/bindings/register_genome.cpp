@@ -5,7 +5,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -279,14 +278,6 @@ py::tuple finish(FastaScanner& scanner) {
 
 void register_genome(py::module_& module) {
     using namespace py::literals;
-    py::register_exception<bad_region>(module, "BadRegion", PyExc_ValueError);
-    py::register_exception_translator([](std::exception_ptr raised) {
-        try {
-            if (raised) std::rethrow_exception(raised);
-        } catch (const std::system_error& error) {
-            PyErr_SetObject(PyExc_OSError, py::make_tuple(error.code().value(), error.what()).ptr());
-        }
-    });
     py::class_<FastaScanner>(module, "FastaScanner", "Push scanner for what an index of FASTA holds.")
         .def(py::init())
         .def("feed", &feed, "data"_a)

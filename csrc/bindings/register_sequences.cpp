@@ -84,9 +84,6 @@ py::object take(sequence_parser& parser, std::int64_t bases, std::int64_t most, 
 }  // namespace
 
 void register_sequences(py::module_& module) {
-    auto malformed = py::register_exception<malformed_input>(module, "MalformedInput", PyExc_ValueError);
-    py::register_exception<truncated_input>(module, "TruncatedInput", malformed);
-
     py::class_<sequence_parser>(module, "SequenceParser", "Push parser for 'fasta' and four-line 'fastq'.")
         .def(py::init(&make_parser), py::arg("format"))
         .def("reserve", &sequence_parser::reserve, py::arg("letters"))

@@ -179,12 +179,29 @@ inline void skip_line_ends(std::string_view& bytes, const FastaEntry& before) {
     }
 }
 
-// `header` is all that stands between a contig's letters and what comes before.
-inline void check_header(std::string_view header, const FastaEntry& entry) {
-    const bool is_one_line = header.starts_with('>') && header.find('\n') == header.size() - 1;
-    if (!is_one_line) refuse_entry(entry, "its letters are not preceded by a header line");
+// Lines, each of them empty or a header.
+inline bool are_headers(std::string_view lines) {
+    while (!lines.empty()) {
+        const std::string_view line = lines.substr(0, lines.find('\n'));
+        if (!line.empty() && line != "\r" && line.front() != '>') return false;
+        lines.remove_prefix(std::min(line.size() + 1, lines.size()));
+    }
+    return true;
+}
+
+// `lines` is all that stands between a contig's letters and those before. The last line is its header, which
+// may end the file where it has no letters.
+inline void check_header(std::string_view lines, const FastaEntry& entry, std::int64_t file_size) {
+    const bool ends = lines.ends_with('\n') || entry.offset == file_size;
+    const std::string_view before_end = lines.substr(0, lines.size() - (lines.ends_with('\n') ? 1 : 0));
+    const std::size_t newline = before_end.rfind('\n');
+    const std::size_t begin = newline == std::string_view::npos ? 0 : newline + 1;
+    std::string_view header = before_end.substr(begin);
+    if (!ends || !header.starts_with('>') || !are_headers(lines.substr(0, begin))) {
+        refuse_entry(entry, "its letters are not preceded by a header line");
+    }
     header.remove_prefix(1);
-    if (header.substr(0, header.find_first_of(" \t\r\n")) != entry.name) {
+    if (header.substr(0, header.find_first_of(" \t\r")) != entry.name) {
         refuse_entry(entry, "its header has another name");
     }
 }
@@ -192,7 +209,8 @@ inline void check_header(std::string_view header, const FastaEntry& entry) {
 }  // namespace detail
 
 // Throws malformed_input unless the entries, in the order of the file, cover it: before each contig stands
-// its header and nothing else, behind its last base a line end, and behind the last contig nothing.
+// its header, behind its last base a line end, and nothing elsewhere but headers of contigs without letters,
+// which samtools leaves out of its index.
 inline void check_entries(const ByteSource& file, std::span<const FastaEntry> entries) {
     constexpr std::int64_t longest_header = 1 << 24;
     std::string bytes;
@@ -212,10 +230,10 @@ inline void check_entries(const ByteSource& file, std::span<const FastaEntry> en
     };
     for (const FastaEntry& entry : entries) {
         detail::check_numbers(entry, file.size());
-        detail::check_header(between(entry, entry.offset), entry);
+        detail::check_header(between(entry, entry.offset), entry, file.size());
         before = &entry;
     }
-    if (!between(*before, file.size()).empty()) {
+    if (!detail::are_headers(between(*before, file.size()))) {
         detail::refuse_entry(*before, "more follows behind the last contig");
     }
 }
