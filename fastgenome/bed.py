@@ -7,6 +7,7 @@ from fastgenome.errors import InputError
 from fastgenome.streams import ByteStream, PathLike, ReadableBytes
 
 _MOST = 2**63 - 1
+_NO_REGIONS = ("track", "browser")
 
 
 class BedRegion(NamedTuple):
@@ -27,8 +28,8 @@ def read_bed(source: PathLike | ReadableBytes, *, strict: bool = True) -> Iterat
     """Read the regions of a BED file, plain or gzip, or standard input ("-").
 
     Comments, `track` and `browser` lines and empty lines are no regions. Fields are parted by tabs, or by
-    blanks in a line without tabs; those behind the sixth are not read. Whether a region lies within its contig
-    is for the genome to say.
+    blanks in a line without tabs; those behind the sixth are not read. Whether a region lies within its
+    contig is for the genome to say.
 
     Args:
         source: a path, "-" or an open binary file.
@@ -43,7 +44,7 @@ def read_bed(source: PathLike | ReadableBytes, *, strict: bool = True) -> Iterat
     with ByteStream(source) as stream:
         for number, line in enumerate(stream.text(), 1):
             fields = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
-            if not any(fields) or fields[0].startswith("#") or fields[0].split(" ")[0] in ("track", "browser"):
+            if not any(fields) or fields[0].startswith("#") or fields[0].split(" ")[0] in _NO_REGIONS:
                 continue
             region = _to_region(fields)
             if region.defect:

@@ -63,7 +63,7 @@ class BgzfFile:
         return status.st_size, status.st_mtime_ns
 
     def _walk(self) -> tuple[list[int], list[int]]:
-        """Return where each block begins in the file and in the decompressed bytes, and where the last ends."""
+        """Return where each block begins in the file and in the decompressed bytes, and both ends."""
         descriptor = self._file.fileno()
         size = self._state[0]
         offsets, starts = [0], [0]

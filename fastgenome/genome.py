@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,8 +42,9 @@ class Genome:
 
     FASTA is found through an index beside it: ours (`.fgi`), else that of samtools (`.fai`), else one is made
     and, where the folder allows, kept. One that does not fit the file is an error, and so is a file whose
-    lines no index can describe (`in_memory` reads it). A plain FASTA file cut off at the end of a line, before
-    any index was made, cannot be told from a whole one.
+    lines no index can describe (`in_memory` reads it). The index of samtools lacks contigs without letters,
+    and so does the genome then. A plain FASTA file cut off within a contig, before any index was made, cannot
+    be told from a whole one.
 
     Threads may share a genome, and so may processes made by fork; pickled, it is opened again by its path.
 
@@ -52,7 +55,6 @@ class Genome:
 
     Attributes:
         path: the file.
-        names: of the contigs: the first words of the headers.
         lengths: (contigs,) int64, in bases.
 
     Raises:
@@ -68,17 +70,21 @@ class Genome:
             self._core = self._open()
         except (OSError, ValueError) as error:
             raise _explained(error, self.path) from error
-        self.names = tuple(self._core.names)
         self.lengths = self._core.lengths
         self.lengths.flags.writeable = False
-        if not self.names:
+        if self.lengths.size == 0:
             raise InputError(f"{self.path} holds no contigs")
 
     def __repr__(self) -> str:
-        return f"Genome({str(self.path)!r}: {len(self.names)} contigs, {int(self.lengths.sum())} bases)"
+        return f"Genome({str(self.path)!r}: {len(self.lengths)} contigs, {int(self.lengths.sum())} bases)"
 
     def __reduce__(self) -> tuple[object, ...]:
         return _reopen, (self.path, self._in_memory, self._soft_masked)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The contigs in the order of the file: the first words of their headers."""
+        return self._core.names
 
     def index(self, name: str) -> int:
         """Return the place of a contig in `names`; ArgumentError where there is none of that name."""
@@ -130,9 +136,10 @@ class Genome:
         Raises:
             ArgumentError, InputError: see `fetch`.
         """
-        arrays = np.broadcast_arrays(*(np.atleast_1d(_integers(part)) for part in (contigs, starts, ends)))
+        arrays = [np.atleast_1d(_integers(part)) for part in (contigs, starts, ends)]
+        places, firsts, lasts = np.broadcast_arrays(*arrays)
         try:
-            return PackedLetters(*self._core.fetch_packed(*map(np.ascontiguousarray, arrays), threads))
+            return PackedLetters(*self._core.fetch_packed(places, firsts, lasts, threads))
         except (OSError, ValueError) as error:
             raise _explained(error, self.path) from error
 
@@ -192,11 +199,9 @@ def _find_index(fasta: Path) -> FastaIndex:
     if fai.exists():
         return read_fai(fai, fasta)
     index, state = _scan(fasta)
-    try:
+    # In a read-only folder or on a full disk the index serves all the same.
+    with suppress(ArgumentError, OSError):
         write_index(ours, index, state)
-    except (ArgumentError, OSError):
-        # A read-only folder or a full disk: the index serves all the same.
-        pass
     return index
 
 

@@ -1,10 +1,10 @@
 """Indexes of FASTA files: ours, bound to the file's content, and the .fai of samtools.
 
 Ours (`genome.fa.fgi`) is text: the state of the file it was made from, a line per contig, and a digest of all
-that. The state is the size, the time of the last change and a digest of 1 MiB of the content: sixteen pieces of
-64 KiB from the first to the last byte. Hashing a whole genome would take longer than the work an index saves;
-a change that keeps size and time and falls between the pieces is still caught where it moves a line, because
-opening checks every header and reading every line end.
+that. The state is the size, the time of the last change and a digest of 1 MiB of the content: sixteen pieces
+of 64 KiB from the first to the last byte. Hashing a whole genome would take longer than the work an index
+saves; a change that keeps size and time and falls between the pieces is still caught where it moves a line,
+because opening checks every header and reading every line end.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class FastaIndex(NamedTuple):
 
 
 class FileState(NamedTuple):
-    """What an index is bound to: size in bytes, time of the last change in ns, sampled digest of the content."""
+    """What an index is bound to: size in bytes, time of the last change in ns, digest of samples."""
 
     size: int
     modified: int

@@ -38,8 +38,8 @@ class CleanedBatch(NamedTuple):
         ids: as in the source, empty where it names none.
         labels: one tuple a record; None where no record has any.
         sequences: what cleaning left.
-        counts: (n, 7) int64: lower-case, RNA, IUPAC, gap and invalid characters, bases of the cleaned sequence,
-            and 1 where none of its bases is known.
+        counts: (n, 7) int64: lower-case, RNA, IUPAC, gap and invalid characters, bases of the cleaned
+            sequence, and 1 where none of its bases is known.
         suspects: by index the raw letters and the defect of each record that is malformed, not DNA or empty.
     """
 

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastgenome.bgzf import BgzfFile, is_bgzf
 from fastgenome.errors import InputError, MissingExtraError, TruncatedInputError
@@ -44,12 +43,12 @@ def read_variants(path: PathLike) -> Iterator[Variant]:
         raise InputError(f"cannot read {str(path)!r} as VCF or BCF: {error}") from error
 
 
-def _import_pysam() -> ModuleType:
+def _import_pysam() -> Any:
     try:
         import pysam
     except ImportError as error:
         raise MissingExtraError("VCF and BCF need pysam: pip install 'fastgenome[hts]'") from error
-    return pysam  # type: ignore[no-any-return]
+    return pysam
 
 
 def _check_whole(path: Path) -> None:

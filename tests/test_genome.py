@@ -97,7 +97,9 @@ def test_fasta_is_read_as_it_was_written(tmp_path: Path, seed: int, soft_masked:
 def test_fai_of_others_is_read(tmp_path: Path, seed: int, maker: str) -> None:
     draw = random.Random(seed)
     contigs = {f"c{i}": random_letters(draw, draw.choice([1, 60, 61, 700]), "ACGT") for i in range(4)}
-    text = "".join(f">{name}\n" + wrapped(letters, draw.choice([60, 70])) for name, letters in contigs.items())
+    text = "".join(
+        f">{name}\n" + wrapped(letters, draw.choice([60, 70])) for name, letters in contigs.items()
+    )
     path = write(tmp_path / "x.fa", text.rstrip("\n") if seed % 3 == 0 else text)
     if maker == "samtools":
         pysam.faidx(str(path))
@@ -315,7 +317,9 @@ def test_threads_processes_and_pickle_read_the_same(tmp_path: Path, kind: str) -
 @pytest.mark.parametrize("kind", ["plain", "bgzf", "2bit"])
 def test_file_that_changes_while_it_is_open_is_an_error(tmp_path: Path, kind: str) -> None:
     text = ">c\n" + wrapped("ACGT" * 100, 60)
-    content = {"bgzf": bgzf(text.encode(), 100), "2bit": two_bit({"c": "ACGT" * 100})}.get(kind, text.encode())
+    content = {"bgzf": bgzf(text.encode(), 100), "2bit": two_bit({"c": "ACGT" * 100})}.get(
+        kind, text.encode()
+    )
     path = write(tmp_path / "x", content)
     genome = Genome(path)
     assert genome.fetch("c", 0, 4) == "ACGT"

@@ -79,10 +79,13 @@ def test_variants_are_read_as_they_stand(tmp_path: Path, kind: str) -> None:
     if kind == "vcf.gz":
         path = write(tmp_path / "x.vcf.gz", bgzf(VCF.encode(), 90))
     if kind == "bcf":
-        with pysam.VariantFile(str(path)) as source:
-            with pysam.VariantFile(str(tmp_path / "x.bcf"), "wb", header=source.header) as target:
-                for record in source:
-                    target.write(record)
+        binary = str(tmp_path / "x.bcf")
+        with (
+            pysam.VariantFile(str(path)) as source,
+            pysam.VariantFile(binary, "wb", header=source.header) as target,
+        ):
+            for record in source:
+                target.write(record)
         path = tmp_path / "x.bcf"
     assert list(read_variants(path)) == VARIANTS
 

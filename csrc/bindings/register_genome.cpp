@@ -27,21 +27,22 @@ class NamedGenome {
   public:
     explicit NamedGenome(std::unique_ptr<Genome> genome) : genome_(std::move(genome)) {
         const std::vector<Contig>& contigs = genome_->contigs();
-        names_ = py::list(contigs.size());
-        for (std::size_t i = 0; i < contigs.size(); ++i) {
-            py::str name = name_text(contigs[i].name);
-            const py::int_ index(i);
-            PyObject* known = PyDict_SetDefault(indexes_.ptr(), name.ptr(), index.ptr());
-            if (known == nullptr) throw py::error_already_set();
-            if (known != index.ptr()) {
-                throw malformed_input("two contigs are named " + contigs[i].name + "; names must be unique");
-            }
-            PyList_SET_ITEM(names_.ptr(), static_cast<Py_ssize_t>(i), name.release().ptr());
-        }
+        const std::int64_t repeated = find_repeated_name(contigs);
+        if (repeated < 0) return;
+        throw malformed_input("two contigs are named " + contigs[repeated].name + "; names must be unique");
     }
 
     const Genome& genome() const noexcept { return *genome_; }
-    py::list names() const { return names_; }
+
+    py::tuple names() const {
+        const std::vector<Contig>& contigs = genome_->contigs();
+        py::tuple names(contigs.size());
+        for (std::size_t i = 0; i < contigs.size(); ++i) {
+            PyTuple_SET_ITEM(names.ptr(), static_cast<Py_ssize_t>(i),
+                             name_text(contigs[i].name).release().ptr());
+        }
+        return names;
+    }
 
     py::array_t<std::int64_t> lengths() const {
         const std::vector<Contig>& contigs = genome_->contigs();
@@ -51,6 +52,7 @@ class NamedGenome {
     }
 
     std::int64_t index(PyObject* name) const {
+        if (indexes_.size() < genome_->contigs().size()) fill_indexes();
         PyObject* index = PyDict_GetItemWithError(indexes_.ptr(), name);
         if (index != nullptr) return PyLong_AsLongLong(index);
         if (PyErr_Occurred() != nullptr) throw py::error_already_set();
@@ -82,9 +84,16 @@ class NamedGenome {
         return names + (contigs.size() > 5 ? ", …" : "");
     }
 
+    // Only when first needed: many contigs are read through without looking for a name.
+    void fill_indexes() const {
+        const py::tuple names = this->names();
+        for (std::size_t i = 0; i < names.size(); ++i) indexes_[names[i]] = py::int_(i);
+        if (indexes_.size() == names.size()) return;
+        throw malformed_input("two names of contigs differ only in bytes that are not UTF-8");
+    }
+
     std::unique_ptr<Genome> genome_;
-    py::dict indexes_;
-    py::list names_;
+    mutable py::dict indexes_;
 };
 
 // An object of Python with `size` and `read(offset, size) -> bytes`.
@@ -146,7 +155,9 @@ NamedGenome from_parser(sequence_parser& parser, bool keep_case) {
     std::unique_ptr<Genome> genome;
     {
         py::gil_scoped_release unlocked;
-        genome = std::make_unique<GenomeInMemory>(std::move(contigs), parser.take_letters(), keep_case);
+        const bool is_clean = parser.only_upper();
+        genome =
+            std::make_unique<GenomeInMemory>(std::move(contigs), parser.take_letters(), keep_case, is_clean);
     }
     return NamedGenome(std::move(genome));
 }
@@ -165,8 +176,8 @@ NamedGenome loaded(const NamedGenome& source) {
                                  letters.room(contigs[i].length));
             letters.grow(contigs[i].length);
         }
-        constexpr bool keep_case = true;  // the source has cleaned them as wanted
-        genome = std::make_unique<GenomeInMemory>(contigs, std::move(letters), keep_case);
+        constexpr bool is_clean = true;  // by the source
+        genome = std::make_unique<GenomeInMemory>(contigs, std::move(letters), false, is_clean);
     }
     return NamedGenome(std::move(genome));
 }

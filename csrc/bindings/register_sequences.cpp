@@ -43,10 +43,10 @@ std::int64_t full_batch(const sequence_parser& parser, std::int64_t bases, std::
 }
 
 // Cleans one record; fills its row of counts.
-py::str clean_record(Text raw, std::vector<std::uint8_t>& buffer, std::int64_t* row) {
+py::str clean_record(Text raw, bool is_clean, std::vector<std::uint8_t>& buffer, std::int64_t* row) {
     Text cleaned = raw;
     std::fill_n(row, columns, 0);
-    if (!only_upper_bases(raw)) {
+    if (!is_clean && !only_upper_bases(raw)) {
         buffer.resize(std::max(buffer.size(), raw.size()));
         const Cleaned outcome = clean_into(raw, buffer);
         const CleaningCounts& counts = outcome.counts;
@@ -72,7 +72,8 @@ py::object take(sequence_parser& parser, std::int64_t bases, std::int64_t most, 
         const Text raw = parser.letters(i);
         std::int64_t* row = counts.mutable_data(i, 0);
         PyList_SET_ITEM(ids.ptr(), i, name_text(parser.id(i)).release().ptr());
-        PyList_SET_ITEM(sequences.ptr(), i, clean_record(raw, buffer, row).release().ptr());
+        PyList_SET_ITEM(sequences.ptr(), i,
+                        clean_record(raw, parser.only_upper(), buffer, row).release().ptr());
         if (row[4] > 0 || row[5] == 0 || !parser.defect(i).empty()) {
             suspects[py::int_(i)] = py::make_tuple(latin1_text(raw), parser.defect(i));
         }

@@ -19,6 +19,7 @@
 #include "byte_buffer.hpp"
 #include "fasta_lines.hpp"
 #include "input_errors.hpp"
+#include "only_bases.hpp"
 
 namespace fastgenome {
 
@@ -86,6 +87,9 @@ class sequence_parser {
         return {letters_.data() + record.begin, static_cast<std::size_t>(record.end - record.begin)};
     }
 
+    // Whether all letters read so far are upper-case A, C, G, T or N, so that cleaning would change none.
+    bool only_upper() const noexcept { return only_upper_; }
+
     // Why the record cannot be used; empty for a sound record.
     std::string_view defect(std::int64_t index) const noexcept {
         const auto found = defects_.find(dropped_ + index);
@@ -126,7 +130,7 @@ class sequence_parser {
             }
             const std::size_t end = bytes.find('\n');
             const std::string_view part = bytes.substr(0, end);
-            letters_.append(part.data(), static_cast<std::int64_t>(part.size()));
+            append(part);
             if (end == std::string_view::npos) return {};
             end_letters_line();
             bytes.remove_prefix(end + 1);
@@ -139,9 +143,21 @@ class sequence_parser {
         std::uint8_t* out = letters_.room(size);
         const auto* in = reinterpret_cast<const std::uint8_t*>(bytes.data());
         const CopiedLines done = dispatch<CopyLines>(in, size, out);
+        look_at(out, done.written);
         letters_.grow(done.written);
         line_number_ += done.lines;
         return static_cast<std::size_t>(done.read);
+    }
+
+    void append(std::string_view part) {
+        const auto size = static_cast<std::int64_t>(part.size());
+        look_at(reinterpret_cast<const std::uint8_t*>(part.data()), size);
+        letters_.append(part.data(), size);
+    }
+
+    // Now, while they are in the nearest cache.
+    void look_at(const std::uint8_t* letters, std::int64_t size) noexcept {
+        only_upper_ = only_upper_ && only_upper_bases({letters, static_cast<std::size_t>(size)});
     }
 
     void end_letters_line() noexcept {
@@ -187,7 +203,7 @@ class sequence_parser {
                 begin_record(line);
                 break;
             case 1:
-                letters_.append(line.data(), static_cast<std::int64_t>(line.size()));
+                append(line);
                 break;
             case 2:
                 if (line.empty() || line.front() != '+') {
@@ -270,6 +286,7 @@ class sequence_parser {
     std::int64_t line_begin_ = 0;  // in letters_, of the line that is open
     std::int64_t line_number_ = 0;
     std::int64_t record_number_ = 0;
+    bool only_upper_ = true;
     bool in_fasta_record_ = false;
     bool line_is_open_ = false;  // a line of letters has begun and not ended
     int fastq_line_ = 0;  // line of the FASTQ record that comes next: 0 header, 1 bases, 2 '+', 3 quality

@@ -4,10 +4,15 @@
 // Coordinates are 0-based, half-open, std::int64_t.
 #pragma once
 
+#include <algorithm>
+#include <bit>
 #include <cstdint>
+#include <cstring>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -31,6 +36,21 @@ struct Region {
 
     std::int64_t length() const noexcept { return end - start; }
 };
+
+// The index of a contig whose name another one before has, or -1.
+inline std::int64_t find_repeated_name(std::span<const Contig> contigs) {
+    // A table of indexes, each at the place its name's hash gives or the next free one.
+    const std::size_t mask = std::bit_ceil(2 * contigs.size() + 1) - 1;
+    std::vector<std::int64_t> table(mask + 1, -1);
+    for (std::size_t i = 0; i < contigs.size(); ++i) {
+        std::size_t place = std::hash<std::string_view>{}(contigs[i].name) & mask;
+        for (; table[place] >= 0; place = (place + 1) & mask) {
+            if (contigs[table[place]].name == contigs[i].name) return static_cast<std::int64_t>(i);
+        }
+        table[place] = static_cast<std::int64_t>(i);
+    }
+    return -1;
+}
 
 class Genome {
   public:
@@ -71,12 +91,12 @@ class Genome {
 // All letters in memory, one byte a base.
 class GenomeInMemory final : public Genome {
   public:
-    // `letters` holds the contigs one behind the other, as they stand in a file.
-    GenomeInMemory(std::vector<Contig> contigs, ByteBuffer letters, bool keep_case)
+    // `letters` holds the contigs one behind the other, as they stand in a file or, with `is_clean`, clean.
+    GenomeInMemory(std::vector<Contig> contigs, ByteBuffer letters, bool keep_case, bool is_clean)
         : Genome(std::move(contigs)), letters_(std::move(letters)) {
         // Mostly nothing has to be moved or refused, and contig by contig is slow for many short ones.
         const std::span<std::uint8_t> all(letters_.data(), static_cast<std::size_t>(letters_.size()));
-        const bool is_clean = clean_genome_letters(all, keep_case) < 0;
+        is_clean = is_clean || clean_genome_letters(all, keep_case) < 0;
         std::int64_t read = 0;
         std::int64_t written = 0;
         for (std::size_t index = 0; index < contigs_.size(); ++index) {
