@@ -1,14 +1,18 @@
 """Which records of a source are used, and the count of those that are not."""
 
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
 
 from fastgenome.cleaning import why_not_dna
 from fastgenome.errors import ArgumentError
-from fastgenome.records import RawRecord, ReadReport, Rejection, SequenceRecord, is_missing_label
+from fastgenome.records import CleanedBatch, ReadReport, Rejection, SequenceRecord, is_missing_label
+
+# Columns of CleanedBatch.counts.
+_INVALID, _BASES, _ALL_N = 4, 5, 6
+# What SequenceRecord._make does, without a call in Python for each record.
+_RECORD = partial(tuple.__new__, SequenceRecord)
 
 
 @dataclass(frozen=True)
@@ -45,54 +49,82 @@ class Admission:
         self._report = report
         self._ids: set[str] = set()
 
-    def admit(
-        self, batch: list[RawRecord], cleaned: list[str], counts: NDArray[np.int64]
-    ) -> list[SequenceRecord]:
-        """Return the usable records of a batch, given what cleaning made of it.
-
-        `cleaned` holds their sequences and `counts` (n, 5) the lower-case, RNA, IUPAC, gap and invalid
-        characters.
-        """
+    def admit(self, batch: CleanedBatch) -> list[SequenceRecord]:
+        """Return the usable records of a batch."""
+        if self._needs_judgement(batch):
+            used, admitted = self._judge(batch)
+            counts = batch.counts[used]
+        else:
+            admitted = list(map(_RECORD, zip(batch.ids, batch.sequences, repeat(()))))
+            counts = batch.counts
+            self._report.n_in += len(admitted)
         report = self._report
-        invalid: list[int] = counts[:, 4].tolist()
+        lowercase, rna, iupac, gaps, _, bases, all_n = counts.sum(axis=0).tolist()
+        report.lowercase_bases += lowercase
+        report.rna_bases += rna
+        report.iupac_bases += iupac
+        report.gap_bases += gaps
+        report.bases_out += bases
+        report.all_n_records += all_n
+        report.n_out += len(admitted)
+        return admitted
+
+    def _needs_judgement(self, batch: CleanedBatch) -> bool:
+        """Tell whether records must be looked at one by one; remembers the ids where they need not."""
+        rules = self._acceptance
+        if batch.suspects or batch.labels is not None or "" in batch.ids:
+            return True
+        if batch.counts[:, _BASES].min() < rules.min_length:
+            return True
+        if rules.on_all_n == "reject" and batch.counts[:, _ALL_N].any():
+            return True
+        if rules.on_duplicate == "ignore":
+            return False
+        ids = set(batch.ids)
+        if len(ids) < len(batch.ids) or not self._ids.isdisjoint(ids):
+            return True
+        self._ids |= ids
+        return False
+
+    def _judge(self, batch: CleanedBatch) -> tuple[list[int], list[SequenceRecord]]:
+        """Return the usable records and their indexes; count the others."""
+        report = self._report
         used: list[int] = []
         admitted: list[SequenceRecord] = []
-        for index, raw in enumerate(batch):
+        labels = repeat(()) if batch.labels is None else batch.labels
+        records = map(SequenceRecord, batch.ids, batch.sequences, labels)
+        for index, (record, counts) in enumerate(zip(records, batch.counts.tolist(), strict=True)):
             report.n_in += 1
-            record = SequenceRecord(raw.id or str(report.n_in), cleaned[index], raw.labels)
-            refusal = self._refuse(raw, record, invalid[index] > 0)
+            refusal = self._refuse(record, batch.suspects.get(index), counts)
+            if not record.id:
+                record = record._replace(id=str(report.n_in))
             if refusal is None:
                 used.append(index)
                 admitted.append(record)
             else:
                 report.reject(Rejection(report.n_in, record.id, *refusal))
-        lowercase, rna, iupac, gaps, _ = counts[used].sum(axis=0).tolist()
-        report.lowercase_bases += lowercase
-        report.rna_bases += rna
-        report.iupac_bases += iupac
-        report.gap_bases += gaps
-        report.n_out += len(admitted)
-        report.all_n_records += sum(_is_all_n(record.sequence) for record in admitted)
-        report.bases_out += sum(len(record.sequence) for record in admitted)
-        return admitted
+        return used, admitted
 
-    def _refuse(self, raw: RawRecord, record: SequenceRecord, invalid: bool) -> tuple[str, str] | None:
+    def _refuse(
+        self, record: SequenceRecord, suspect: tuple[str, str] | None, counts: list[int]
+    ) -> tuple[str, str] | None:
         """Return (reason, detail) for a record that cannot be used."""
         rules = self._acceptance
-        length = len(record.sequence)
-        if raw.defect:
-            return "malformed", raw.defect
-        if invalid:
-            return "not_dna", why_not_dna(raw.sequence)
-        if length == 0:
-            return "empty", "no bases" + (" besides gaps" if raw.sequence else "")
+        length = counts[_BASES]
+        if suspect is not None:
+            raw, defect = suspect
+            if defect:
+                return "malformed", defect
+            if counts[_INVALID]:
+                return "not_dna", why_not_dna(raw)
+            return "empty", "no bases" + (" besides gaps" if raw else "")
         if length < rules.min_length:
             return "too_short", f"{length} bases, fewer than {rules.min_length}"
-        if rules.on_all_n == "reject" and _is_all_n(record.sequence):
+        if rules.on_all_n == "reject" and counts[_ALL_N]:
             return "all_n", f"{length} bases, all of them N"
-        if any(map(is_missing_label, raw.labels)):
-            return "missing_label", f"labels {raw.labels}"
-        return self._refuse_duplicate(raw.id)
+        if any(map(is_missing_label, record.labels)):
+            return "missing_label", f"labels {record.labels}"
+        return self._refuse_duplicate(record.id)
 
     def _refuse_duplicate(self, identifier: str) -> tuple[str, str] | None:
         """Remember the id of a usable record; ids that we number ourselves are never repeated."""
@@ -105,8 +137,3 @@ class Admission:
         else:
             self._report.duplicate_ids += 1
         return None
-
-
-def _is_all_n(sequence: str) -> bool:
-    """Tell whether a cleaned sequence has no known base."""
-    return not sequence.strip("N")

@@ -1,7 +1,11 @@
 """A record of DNA, before and after cleaning, and the account of a reading."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 _KEPT_REJECTIONS = 1000
 _MISSING_LABELS = frozenset({"", "na", "n/a", "nan", "null", "none"})
@@ -25,6 +29,25 @@ class SequenceRecord(NamedTuple):
     id: str
     sequence: str
     labels: tuple[str, ...] = ()
+
+
+class CleanedBatch(NamedTuple):
+    """Records after cleaning, before it is decided which are used.
+
+    Attributes:
+        ids: as in the source, empty where it names none.
+        labels: one tuple a record; None where no record has any.
+        sequences: what cleaning left.
+        counts: (n, 7) int64: lower-case, RNA, IUPAC, gap and invalid characters, bases of the cleaned
+            sequence, and 1 where none of its bases is known.
+        suspects: by index the raw letters and the defect of each record that is malformed, not DNA or empty.
+    """
+
+    ids: Sequence[str]
+    labels: Sequence[tuple[str, ...]] | None
+    sequences: Sequence[str]
+    counts: NDArray[np.int64]
+    suspects: dict[int, tuple[str, str]]
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,18 @@ import stat
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fastgenome import _core
 from fastgenome.admission import Acceptance, Admission
 from fastgenome.cleaning import why_not_dna
 from fastgenome.errors import ArgumentError, InputError, RejectedRecordsError, TruncatedInputError
 from fastgenome.formats import Format, check_format, detect_format
-from fastgenome.records import RawRecord, ReadReport, Rejection, SequenceRecord
+from fastgenome.records import CleanedBatch, RawRecord, ReadReport, Rejection, SequenceRecord
 from fastgenome.streams import ByteStream, PathLike, ReadableBytes
 from fastgenome.tables import Columns, read_delimited, read_parquet
 
@@ -30,7 +34,7 @@ __all__ = [
 Source: TypeAlias = PathLike | ReadableBytes | Iterable[str]
 
 # Records that are cleaned together; many short ones must not add up to much memory.
-_BATCH_BASES = 1 << 22
+_BATCH_BASES = 1 << 18
 _BATCH_RECORDS = 1 << 16
 
 
@@ -162,8 +166,7 @@ class SequenceReader:
         return None if self._stream is None else self._stream.bytes_total
 
     def __iter__(self) -> Iterator[SequenceRecord]:
-        for batch in self.batches():
-            yield from batch
+        return chain.from_iterable(self.batches())
 
     def batches(self, bases: int = _BATCH_BASES) -> Iterator[list[SequenceRecord]]:
         """Read the records in lists.
@@ -185,24 +188,27 @@ class SequenceReader:
         self._begun = True
         self.report = ReadReport()
         admission = Admission(self._acceptance, self.report)
-        with closing(self._raw_records()) as records:
-            for batch in _grouped(records, bases):
-                cleaned, counts = _core.clean([record.sequence for record in batch])
-                if admitted := admission.admit(batch, cleaned, counts):
+        with closing(self._cleaned_batches(bases)) as batches:
+            for batch in batches:
+                if admitted := admission.admit(batch):
                     yield admitted
         self.report.complete = True
         _check_usable(self.report, self.name)
         if self._acceptance.strict:
             _check_all_used(self.report, self.name)
 
-    def _raw_records(self) -> Generator[RawRecord, None, None]:
+    def _cleaned_batches(self, bases: int) -> Generator[CleanedBatch, None, None]:
         """Yield what the source holds; closing the generator closes the file."""
         if not isinstance(self._source, (str, os.PathLike, ReadableBytes)):
             _refuse_labels(self._columns, self.name)
-            yield from _from_strings(self._source)
+            yield from _grouped(_from_strings(self._source), bases)
             return
         with self._open_stream() as stream:
-            yield from _from_stream(stream, self._format_of(stream), self._columns)
+            format = self._format_of(stream)
+            if format in ("fasta", "fastq"):
+                yield from _read_fasta(stream, format, bases)
+            else:
+                yield from _grouped(_from_stream(stream, format, self._columns), bases)
 
     def _open_stream(self) -> ByteStream:
         """Open the source and check what its first bytes tell."""
@@ -232,9 +238,7 @@ def _from_strings(sequences: Iterable[str]) -> Iterator[RawRecord]:
 
 
 def _from_stream(stream: ByteStream, format: Format, columns: Columns) -> Iterator[RawRecord]:
-    """Yield the records of a stream."""
-    if format in ("fasta", "fastq"):
-        return _read_fasta(stream, format)
+    """Yield the records of a table or of text."""
     if format == "parquet":
         return read_parquet(stream, columns)
     if format == "text":
@@ -242,33 +246,58 @@ def _from_stream(stream: ByteStream, format: Format, columns: Columns) -> Iterat
     return read_delimited(stream, "\t" if format == "tsv" else ",", columns)
 
 
-def _read_fasta(stream: ByteStream, format: str) -> Iterator[RawRecord]:
-    """Yield the records of FASTA or FASTQ."""
+def _read_fasta(stream: ByteStream, format: str, bases: int) -> Iterator[CleanedBatch]:
+    """Yield the records of FASTA or FASTQ in batches of about `bases` bases."""
     parser = _core.SequenceParser(format)
     try:
         for chunk in stream:
-            for identifier, sequence, defect in parser.feed(chunk):
-                yield RawRecord(identifier, sequence, (), defect)
-        for identifier, sequence, defect in parser.finish():
-            yield RawRecord(identifier, sequence, (), defect)
+            parser.feed(chunk)
+            while (taken := parser.take(bases, _BATCH_RECORDS)) is not None:
+                yield _parsed_batch(*taken)
+        parser.finish()
+        while (taken := parser.take(bases, _BATCH_RECORDS, rest=True)) is not None:
+            yield _parsed_batch(*taken)
     except _core.TruncatedInput as error:
         raise TruncatedInputError(f"{stream.name}: {error}") from error
     except _core.MalformedInput as error:
         raise InputError(f"{stream.name}: {error}") from error
 
 
-def _grouped(records: Iterable[RawRecord], bases: int) -> Iterator[list[RawRecord]]:
-    """Collect records into lists of about `bases` bases."""
+def _parsed_batch(
+    ids: list[str], sequences: list[str], counts: NDArray[np.int64], suspects: dict[int, tuple[str, str]]
+) -> CleanedBatch:
+    """Name what the parser hands over; FASTA and FASTQ have no labels."""
+    return CleanedBatch(ids, None, sequences, counts, suspects)
+
+
+def _grouped(records: Iterable[RawRecord], bases: int) -> Iterator[CleanedBatch]:
+    """Collect records into batches of about `bases` bases and clean them."""
     batch: list[RawRecord] = []
     size = 0
     for record in records:
         batch.append(record)
         size += len(record.sequence)
         if size >= bases or len(batch) == _BATCH_RECORDS:
-            yield batch
+            yield _clean(batch)
             batch, size = [], 0
     if batch:
-        yield batch
+        yield _clean(batch)
+
+
+def _clean(batch: list[RawRecord]) -> CleanedBatch:
+    """Clean a batch of records."""
+    sequences, changes = _core.clean([record.sequence for record in batch])
+    counts = np.zeros((len(batch), 7), np.int64)
+    counts[:, :5] = changes
+    counts[:, 5] = [len(sequence) for sequence in sequences]
+    counts[:, 6] = [not sequence.strip("N") for sequence in sequences]
+    suspects = {
+        index: (record.sequence, record.defect)
+        for index, record in enumerate(batch)
+        if record.defect or counts[index, 4] or not counts[index, 5]
+    }
+    labels = [record.labels for record in batch]
+    return CleanedBatch([record.id for record in batch], labels, sequences, counts, suspects)
 
 
 def _is_pipe(path: PathLike) -> bool:

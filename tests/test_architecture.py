@@ -38,6 +38,10 @@ ROOMS = [
     ("tables", 1),
     ("formats", 1),
     ("regions", 1),
+    ("bgzf", 1),
+    ("genome", 1),
+    ("genome_index", 1),
+    ("bed", 1),
     ("variants", 1),
     ("models", 3),
     ("adapters", 3),
@@ -52,7 +56,7 @@ ROOMS = [
     ("cli_output", 5),
     ("cli", 5),
 ]
-CORE_USERS = {"tokenizers", "features", "sequences"}
+CORE_USERS = {"tokenizers", "features", "sequences", "genome"}
 
 
 def modules() -> list[tuple[str, Path]]:

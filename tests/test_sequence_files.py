@@ -83,28 +83,50 @@ def test_fastq_is_read_like_a_plain_parser_does(
     assert read(content, format="fastq") == (expected, reasons)
 
 
-@settings(deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     text=st.text(alphabet=">@+ACGT a\n\r", max_size=60).map(str.encode),
-    cuts=st.lists(st.integers(0, 60), max_size=6),
+    line=st.sampled_from([b"", b"ACGTACGTAC" * 8 + b"\n", b">x\n" + b"ACGTA" * 14 + b" \r\n"]),
+    cuts=st.lists(st.integers(0, 300), max_size=6),
     format=st.sampled_from(["fasta", "fastq"]),
+    bases=st.integers(1, 40),
+    records=st.integers(1, 4),
+    instructions=st.sampled_from(["baseline", "avx2", "avx512"]),
 )
-def test_parser_does_not_depend_on_how_the_bytes_are_cut(text: bytes, cuts: list[int], format: str) -> None:
-    def parse(pieces: list[bytes]) -> tuple[list[tuple[str, str, str]], str]:
+def test_parser_does_not_depend_on_how_the_bytes_are_cut(
+    text: bytes, line: bytes, cuts: list[int], format: str, bases: int, records: int, instructions: str
+) -> None:
+    def parse(pieces: list[bytes]) -> tuple[list[tuple[str, str, list[int], object]], str]:
         parser = _core.SequenceParser(format)
-        records = []
+        parsed = []
+
+        def take(rest: bool) -> None:
+            while (taken := parser.take(bases, records, rest)) is not None:
+                ids, sequences, counts, suspects = taken
+                for index, row in enumerate(zip(ids, sequences, counts.tolist(), strict=True)):
+                    parsed.append((*row, suspects.get(index)))
+
         try:
             for piece in pieces:
-                records += parser.feed(piece)
-            records += parser.finish()
+                parser.feed(piece)
+                take(False)
+            parser.finish()
+            take(True)
         except ValueError as error:
             # Records before the error come or do not, depending on the piece; the error must be the same.
             return [], f"{type(error).__name__} {error}"
-        return records, ""
+        return parsed, ""
 
+    text = line * 2 + text
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     pieces = [text[first:last] for first, last in pairwise(edges)]
-    assert parse(pieces) == parse([text])
+    whole = parse([text])
+    best = _core.limit_instruction_set("avx512")
+    try:
+        _core.limit_instruction_set(instructions)
+        assert parse(pieces) == whole
+    finally:
+        _core.limit_instruction_set(best)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 
 PYBIND11_MODULE(_core, module) {
     module.doc() = "Tokenizers, features and sequence readers of fastgenome in C++.";
+    fastgenome::register_errors(module);
     fastgenome::register_runtime(module);
     fastgenome::register_tokenizers(module);
     fastgenome::register_features(module);
     fastgenome::register_sequences(module);
+    fastgenome::register_genome(module);
 }

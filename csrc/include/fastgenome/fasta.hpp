@@ -1,35 +1,27 @@
 // Push parser for FASTA and four-line FASTQ: bytes in, in pieces of any size; complete records out.
 //
-// The result does not depend on how the bytes are cut into pieces. Memory: the record being read, the last
-// unfinished line, and the records not yet taken. Letters are kept as they stand (case, gaps, other
-// alphabets); cleaning is a step of its own. Line ends are LF or CRLF; a UTF-8 byte order mark at the start
-// is skipped. Nothing is dropped silently: every header becomes a record, and what cannot be read throws.
+// The result does not depend on how the bytes are cut into pieces. Memory: the records not yet dropped, the
+// one being read, and an unfinished line of another kind than FASTA letters. Letters are kept as they stand
+// (case, gaps, other alphabets); cleaning is a step of its own. Line ends are LF or CRLF; a UTF-8 byte order
+// mark at the start is skipped. Nothing is dropped silently: every header becomes a record, and what cannot
+// be read throws.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
-#include <stdexcept>
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "alphabet.hpp"
+#include "byte_buffer.hpp"
+#include "fasta_lines.hpp"
+#include "input_errors.hpp"
+#include "only_bases.hpp"
+
 namespace fastgenome {
-
-// The bytes do not follow the format; the message names the record and the line (both from 1).
-class malformed_input : public std::runtime_error {
-    using std::runtime_error::runtime_error;
-};
-
-// The bytes end inside a record.
-class truncated_input : public malformed_input {
-    using malformed_input::malformed_input;
-};
-
-struct sequence_record {
-    std::string id;        // first word of the header; empty when the header is bare
-    std::string sequence;  // letters of all lines, without line ends and blanks at line ends
-    std::string defect;    // why the record cannot be used; empty for a sound record
-};
 
 enum class sequence_format { fasta, fastq };
 
@@ -37,9 +29,20 @@ class sequence_parser {
   public:
     explicit sequence_parser(sequence_format format) : format_(format) {}
 
+    // Makes room for this many letters, where their number is known before.
+    void reserve(std::int64_t letters) { letters_.reserve(letters); }
+
     // Reads a piece. Throws malformed_input; the parser is of no further use then.
     void feed(std::string_view bytes) {
-        for (std::size_t end = bytes.find('\n'); end != std::string_view::npos; end = bytes.find('\n')) {
+        forget_dropped();
+        while (!bytes.empty()) {
+            if (reads_letters()) bytes = read_letters(bytes);
+            if (bytes.empty()) return;
+            const std::size_t end = bytes.find('\n');
+            if (end == std::string_view::npos) {
+                unfinished_line_.append(bytes);
+                return;
+            }
             if (unfinished_line_.empty()) {
                 read_line(bytes.substr(0, end));
             } else {
@@ -49,17 +52,17 @@ class sequence_parser {
             }
             bytes.remove_prefix(end + 1);
         }
-        unfinished_line_.append(bytes);
     }
 
     // Declares the end of the input. Throws truncated_input when a FASTQ record lacks lines.
     void finish() {
+        if (line_is_open_) end_letters_line();
         if (!unfinished_line_.empty()) {
             read_line(unfinished_line_);
             unfinished_line_.clear();
         }
         // A last record without bases may lack its empty quality line.
-        const bool lacks_only_an_empty_quality = fastq_line_ == 3 && current_.sequence.empty();
+        const bool lacks_only_an_empty_quality = fastq_line_ == 3 && letters_.size() == record_begin();
         if (lacks_only_an_empty_quality) {
             end_record();
         } else if (fastq_line_ != 0) {
@@ -69,10 +72,104 @@ class sequence_parser {
         }
     }
 
-    // Hands over the records completed since the last call.
-    std::vector<sequence_record> take() { return std::exchange(complete_, {}); }
+    // Complete records that were not dropped; the views hold until the next feed.
+    std::int64_t size() const noexcept { return static_cast<std::int64_t>(records_.size()) - dropped_; }
+
+    // First word of the header; empty when the header is bare.
+    std::string_view id(std::int64_t index) const noexcept {
+        const Record& record = records_[dropped_ + index];
+        return std::string_view(ids_).substr(record.id_begin, record.id_size);
+    }
+
+    // Letters of all lines, without line ends and blanks at line ends.
+    Text letters(std::int64_t index) const noexcept {
+        const Record& record = records_[dropped_ + index];
+        return {letters_.data() + record.begin, static_cast<std::size_t>(record.end - record.begin)};
+    }
+
+    // Whether all letters read so far are upper-case A, C, G, T or N, so that cleaning would change none.
+    bool only_upper() const noexcept { return only_upper_; }
+
+    // Why the record cannot be used; empty for a sound record.
+    std::string_view defect(std::int64_t index) const noexcept {
+        const auto found = defects_.find(dropped_ + index);
+        return found == defects_.end() ? std::string_view() : std::string_view(found->second);
+    }
+
+    // Forgets the first complete records.
+    void drop(std::int64_t count) noexcept { dropped_ += count; }
+
+    // Hands over the letters of all complete records, one behind the other; the parser is empty then.
+    ByteBuffer take_letters() noexcept {
+        records_.clear();
+        defects_.clear();
+        ids_.clear();
+        dropped_ = 0;
+        return std::exchange(letters_, {});
+    }
 
   private:
+    struct Record {
+        std::size_t id_begin;
+        std::size_t id_size;
+        std::int64_t begin;
+        std::int64_t end;
+    };
+
+    bool reads_letters() const noexcept { return in_fasta_record_ && unfinished_line_.empty(); }
+
+    // Reads lines of letters of a FASTA record; returns the bytes from the next header on, or none.
+    std::string_view read_letters(std::string_view bytes) {
+        while (!bytes.empty()) {
+            if (!line_is_open_) {
+                if (bytes.front() == '>') return bytes;
+                bytes.remove_prefix(copy_lines(bytes));
+                if (bytes.empty() || bytes.front() == '>') return bytes;
+                line_is_open_ = true;
+                line_begin_ = letters_.size();
+            }
+            const std::size_t end = bytes.find('\n');
+            const std::string_view part = bytes.substr(0, end);
+            append(part);
+            if (end == std::string_view::npos) return {};
+            end_letters_line();
+            bytes.remove_prefix(end + 1);
+        }
+        return bytes;
+    }
+
+    std::size_t copy_lines(std::string_view bytes) {
+        const auto size = static_cast<std::int64_t>(bytes.size());
+        std::uint8_t* out = letters_.room(size);
+        const auto* in = reinterpret_cast<const std::uint8_t*>(bytes.data());
+        const CopiedLines done = dispatch<CopyLines>(in, size, out);
+        look_at(out, done.written);
+        letters_.grow(done.written);
+        line_number_ += done.lines;
+        return static_cast<std::size_t>(done.read);
+    }
+
+    void append(std::string_view part) {
+        const auto size = static_cast<std::int64_t>(part.size());
+        look_at(reinterpret_cast<const std::uint8_t*>(part.data()), size);
+        letters_.append(part.data(), size);
+    }
+
+    // Now, while they are in the nearest cache.
+    void look_at(const std::uint8_t* letters, std::int64_t size) noexcept {
+        only_upper_ = only_upper_ && only_upper_bases({letters, static_cast<std::size_t>(size)});
+    }
+
+    void end_letters_line() noexcept {
+        std::int64_t end = letters_.size();
+        while (end > line_begin_ && is_blank(letters_.data()[end - 1])) --end;
+        letters_.shrink_to(end);
+        line_is_open_ = false;
+        ++line_number_;
+    }
+
+    static bool is_blank(std::uint8_t byte) noexcept { return byte == ' ' || byte == '\t' || byte == '\r'; }
+
     void read_line(std::string_view line) {
         if (++line_number_ == 1 && line.starts_with("\xEF\xBB\xBF")) line.remove_prefix(3);
         const std::size_t last = line.find_last_not_of(" \t\r");
@@ -84,17 +181,15 @@ class sequence_parser {
         }
     }
 
+    // A header, or a line before the first one.
     void read_fasta_line(std::string_view line) {
         if (line.empty()) return;
-        if (line.front() == '>') {
-            if (in_fasta_record_) end_record();
-            begin_record(line);
-            in_fasta_record_ = true;
-        } else if (in_fasta_record_) {
-            current_.sequence.append(line);
-        } else {
+        if (line.front() != '>') {
             throw malformed_input("line " + std::to_string(line_number_) + ": a FASTA file begins with '>'");
         }
+        if (in_fasta_record_) end_record();
+        begin_record(line);
+        in_fasta_record_ = true;
     }
 
     void read_fastq_line(std::string_view line) {
@@ -108,7 +203,7 @@ class sequence_parser {
                 begin_record(line);
                 break;
             case 1:
-                current_.sequence.assign(line);
+                append(line);
                 break;
             case 2:
                 if (line.empty() || line.front() != '+') {
@@ -118,14 +213,19 @@ class sequence_parser {
                 }
                 break;
             default:
-                if (line.size() != current_.sequence.size()) {
-                    current_.defect = std::to_string(current_.sequence.size()) + " bases but " +
-                                      std::to_string(line.size()) + " quality values";
-                }
                 end_record();
+                check_quality(line);
                 return;
         }
         ++fastq_line_;
+    }
+
+    // Against the bases of the record that ends.
+    void check_quality(std::string_view quality) {
+        const std::int64_t bases = records_.back().end - records_.back().begin;
+        if (static_cast<std::int64_t>(quality.size()) == bases) return;
+        defects_[std::ssize(records_) - 1] =
+            std::to_string(bases) + " bases but " + std::to_string(quality.size()) + " quality values";
     }
 
     void begin_record(std::string_view header) {
@@ -134,16 +234,42 @@ class sequence_parser {
             throw malformed_input(place() +
                                   ": lines end with a lone carriage return; convert them to newlines");
         }
-        header.remove_prefix(1);
-        const std::size_t first = header.find_first_not_of(" \t");
-        header.remove_prefix(first == std::string_view::npos ? header.size() : first);
-        current_.id.assign(header.substr(0, header.find_first_of(" \t")));
+        const auto is_gap = [](char byte) { return byte == ' ' || byte == '\t'; };
+        const auto first = std::find_if_not(header.begin() + 1, header.end(), is_gap);
+        ids_.append(first, std::find_if(first, header.end(), is_gap));
     }
 
     void end_record() {
-        complete_.push_back(std::exchange(current_, {}));
+        const std::size_t id_begin =
+            records_.empty() ? 0 : records_.back().id_begin + records_.back().id_size;
+        records_.push_back({id_begin, ids_.size() - id_begin, record_begin(), letters_.size()});
         in_fasta_record_ = false;
         fastq_line_ = 0;
+    }
+
+    // Where the letters of the record being read begin.
+    std::int64_t record_begin() const noexcept { return records_.empty() ? 0 : records_.back().end; }
+
+    void forget_dropped() {
+        if (dropped_ == 0) return;
+        const Record& last = records_[dropped_ - 1];
+        const std::int64_t letters = last.end;
+        const std::size_t id_bytes = last.id_begin + last.id_size;
+        letters_.drop_front(letters);
+        line_begin_ -= letters;
+        ids_.erase(0, id_bytes);
+        records_.erase(records_.begin(), records_.begin() + dropped_);
+        std::map<std::int64_t, std::string> left;
+        for (auto& [index, defect] : defects_) {
+            if (index >= dropped_) left.emplace(index - dropped_, std::move(defect));
+        }
+        defects_ = std::move(left);
+        dropped_ = 0;
+        for (Record& record : records_) {
+            record.id_begin -= id_bytes;
+            record.begin -= letters;
+            record.end -= letters;
+        }
     }
 
     std::string place() const {
@@ -151,12 +277,18 @@ class sequence_parser {
     }
 
     sequence_format format_;
-    std::vector<sequence_record> complete_;
-    sequence_record current_;
+    ByteBuffer letters_;  // of the records one behind the other, the one being read last
+    std::string ids_;     // likewise
+    std::vector<Record> records_;
+    std::map<std::int64_t, std::string> defects_;  // by index in records_
+    std::int64_t dropped_ = 0;
     std::string unfinished_line_;
+    std::int64_t line_begin_ = 0;  // in letters_, of the line that is open
     std::int64_t line_number_ = 0;
     std::int64_t record_number_ = 0;
+    bool only_upper_ = true;
     bool in_fasta_record_ = false;
+    bool line_is_open_ = false;  // a line of letters has begun and not ended
     int fastq_line_ = 0;  // line of the FASTQ record that comes next: 0 header, 1 bases, 2 '+', 3 quality
 };
 

@@ -1,0 +1,68 @@
+"""Variants from VCF and BCF files, through pysam (the extra `hts`)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fastgenome.bgzf import BgzfFile, is_bgzf
+from fastgenome.errors import InputError, MissingExtraError, TruncatedInputError
+from fastgenome.streams import PathLike
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class Variant(NamedTuple):
+    """A line of VCF as it stands; `position` is that of the first base of `reference`, from 0."""
+
+    contig: str
+    position: int
+    id: str
+    reference: str
+    alternatives: tuple[str, ...]
+
+
+def read_variants(path: PathLike) -> Iterator[Variant]:
+    """Read the variants of a VCF (plain or bgzip) or BCF file.
+
+    Yields:
+        One variant a line, several alternatives together, none judged.
+
+    Raises:
+        InputError: the file cannot be read, a line cannot be used, or it is gzip but not bgzip.
+        TruncatedInputError: the file is cut short; plain VCF cut at the end of a line cannot be told.
+        MissingExtraError: pysam is not installed.
+    """
+    pysam = _import_pysam()
+    _check_whole(Path(path))
+    try:
+        with pysam.VariantFile(str(path)) as file:
+            for record in file:
+                alternatives = tuple(record.alts or ())
+                yield Variant(record.contig, record.start, record.id or "", record.ref, alternatives)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {str(path)!r} as VCF or BCF: {error}") from error
+
+
+def _import_pysam() -> Any:
+    try:
+        import pysam
+    except ImportError as error:
+        raise MissingExtraError("VCF and BCF need pysam: pip install 'fastgenome[hts]'") from error
+    return pysam
+
+
+def _check_whole(path: Path) -> None:
+    """Refuse a file cut short, which htslib would read as far as it goes."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(18)
+            file.seek(max(0, file.seek(0, 2) - 1))
+            last = file.read(1)
+    except OSError as error:
+        raise InputError(f"cannot open {str(path)!r}: {error.strerror}") from error
+    if head.startswith(_GZIP_MAGIC):
+        if len(head) >= 18 and not is_bgzf(head):
+            raise InputError(f"{path} is gzip; compress it with bgzip")
+        BgzfFile(path)
+    elif last != b"\n":
+        raise TruncatedInputError(f"{path} is cut short: it does not end with a newline")
