@@ -26,33 +26,29 @@ std::array<std::int32_t, 256> character_ids() {
     return ids;
 }
 
-std::vector<std::int32_t> by_definition(fastgenome::Text text, std::size_t k) {
+// Whether `ids` are those of the text.
+FUZZING_DEFINITION bool are_right(const std::uint8_t* text, std::size_t size, std::size_t k,
+                                  const std::int32_t* ids, std::size_t count) {
     static const auto characters = character_ids();
-    std::vector<std::int32_t> ids;
-    ids.reserve(text.size());
+    const std::int32_t* const single = characters.data();
+    const std::int8_t* const digit_of = digits.data();
+    const std::int8_t* const white = fuzzing::white_space.data();
+    std::size_t made = 0;
     bool in_unknown = false;
-    for (std::size_t i = 0; i < text.size();) {
-        std::size_t code = 0;
+    for (std::size_t i = 0; i < size;) {
+        std::int32_t code = 0;
         std::size_t run = 0;
-        while (run < k && i + run < text.size()) {
-            const std::int8_t digit = digits[text[i + run]];
-            if (digit < 0) break;
-            code = code * 4 + static_cast<std::size_t>(digit);
-            ++run;
-        }
-        if (run == k) {
-            ids.push_back(first_kmer + static_cast<std::int32_t>(code));
-            i += k;
-            in_unknown = false;
-            continue;
-        }
-        const std::uint8_t byte = text[i++];
-        const bool is_strange = characters[byte] < 0 && fuzzing::white_space[byte] < 0;
-        if (characters[byte] >= 0) ids.push_back(characters[byte]);
-        if (is_strange && !in_unknown) ids.push_back(unknown);
+        for (; run < k && i + run < size && digit_of[text[i + run]] >= 0; ++run)
+            code = code * 4 + digit_of[text[i + run]];
+        const bool is_kmer = run == k;
+        const bool is_strange = !is_kmer && single[text[i]] < 0 && white[text[i]] < 0;
+        const bool is_token = is_kmer || single[text[i]] >= 0 || (is_strange && !in_unknown);
+        const std::int32_t id = is_kmer ? first_kmer + code : is_strange ? unknown : single[text[i]];
+        if (is_token && (made == count || ids[made++] != id)) return false;
         in_unknown = is_strange;
+        i += is_kmer ? k : 1;
     }
-    return ids;
+    return made == count;
 }
 
 const fastgenome::BlockKmers& encoder_of(int k) {
@@ -79,7 +75,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     fastgenome::BlockKmers::Scratch scratch;
     encoder.prepare(scratch, length);
     const std::int64_t count = encoder.encode(text, out.data(), scratch);
-    const std::vector<std::int32_t> got(out.data(), out.data() + count);
-    fuzzing::require(got == by_definition(text, static_cast<std::size_t>(k)), "the ids are the definition's");
+    fuzzing::require(are_right(text.data(), text.size(), static_cast<std::size_t>(k), out.data(),
+                               static_cast<std::size_t>(count)),
+                     "the ids are the definition's");
     return 0;
 }

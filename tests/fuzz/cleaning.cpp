@@ -1,5 +1,5 @@
 // Cleaning of any bytes against its rule, written out byte by byte.
-#include <string>
+#include <algorithm>
 
 #include "fuzzing.hpp"
 
@@ -11,31 +11,34 @@ using fuzzing::require;
 constexpr auto bases = fuzzing::places_in("ACGTN");
 constexpr auto iupac = fuzzing::places_in("RYSWKMBDHV");
 
-std::uint8_t upper(std::uint8_t byte) {
-    return static_cast<std::uint8_t>(byte >= 'a' && byte <= 'z' ? byte - 32 : byte);
-}
-
-std::string clean_by_rule(fastgenome::Text text, CleaningCounts& counts) {
+// Writes the cleaned text to `out` and returns its length.
+FUZZING_DEFINITION std::int64_t clean_by_rule(const std::uint8_t* text, std::size_t size, std::uint8_t* out,
+                                              CleaningCounts& counts) {
+    const std::int8_t* const base_of = bases.data();
+    const std::int8_t* const iupac_of = iupac.data();
+    const std::int8_t* const white = fuzzing::white_space.data();
     bool has_t = false;
-    for (const std::uint8_t byte : text) has_t = has_t || upper(byte) == 'T';
-    std::string cleaned;
-    cleaned.reserve(text.size());
-    for (const std::uint8_t byte : text) {
-        const std::uint8_t letter = upper(byte);
-        if (fuzzing::white_space[byte] >= 0) continue;
+    for (std::size_t i = 0; i < size; ++i) has_t = has_t || (text[i] | 32) == 't';
+    std::int64_t length = 0;
+    for (std::size_t i = 0; i < size; ++i) {
+        const std::uint8_t byte = text[i];
+        const bool is_lower = byte >= 'a' && byte <= 'z';
+        const std::uint8_t letter = static_cast<std::uint8_t>(is_lower ? byte - 32 : byte);
+        if (white[byte] >= 0) continue;
         if (letter == '-' || letter == '.') {
             ++counts.gaps;
             continue;
         }
-        const bool is_base = bases[letter] >= 0;
-        const bool is_iupac = iupac[letter] >= 0;
-        if (byte != letter && (is_base || is_iupac || letter == 'U')) ++counts.lowercase;
-        if (is_iupac) ++counts.iupac;
-        if (letter == 'U') ++(has_t ? counts.invalid : counts.rna);
-        if (!is_base && !is_iupac && letter != 'U') ++counts.invalid;
-        cleaned += is_base ? static_cast<char>(letter) : letter == 'U' ? 'T' : 'N';
+        const bool is_base = base_of[letter] >= 0;
+        const bool is_iupac = iupac_of[letter] >= 0;
+        const bool is_u = letter == 'U';
+        counts.lowercase += is_lower && (is_base || is_iupac || is_u);
+        counts.iupac += is_iupac;
+        counts.rna += is_u && !has_t;
+        counts.invalid += (is_u && has_t) || (!is_base && !is_iupac && !is_u);
+        out[length++] = is_base ? letter : is_u ? 'T' : 'N';
     }
-    return cleaned;
+    return length;
 }
 
 }  // namespace
@@ -48,16 +51,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const fastgenome::Cleaned cleaned = fastgenome::clean_into(text, out.span());
 
     CleaningCounts counts;
-    const std::string expected = clean_by_rule(text, counts);
-    const std::string got(out.data(), out.data() + cleaned.length);
-    require(got == expected, "the cleaned text is the rule's");
+    fuzzing::Buffer<std::uint8_t> expected(static_cast<std::int64_t>(text.size()));
+    const std::int64_t length = clean_by_rule(text.data(), text.size(), expected.data(), counts);
+    require(cleaned.length == length && std::equal(out.data(), out.data() + length, expected.data()),
+            "the cleaned text is the rule's");
     require(cleaned.counts.lowercase == counts.lowercase, "lower case is counted");
     require(cleaned.counts.rna == counts.rna, "U is counted");
     require(cleaned.counts.iupac == counts.iupac, "IUPAC codes are counted");
     require(cleaned.counts.gaps == counts.gaps, "gaps are counted");
     require(cleaned.counts.invalid == counts.invalid, "invalid characters are counted");
-    const std::string before(text.begin(), text.end());
-    const bool is_changed = before != expected || counts.invalid > 0;
+    const bool is_same = std::equal(text.begin(), text.end(), expected.data(), expected.data() + length);
+    const bool is_changed = !is_same || counts.invalid > 0;
     require(fastgenome::is_clean(text) == !is_changed,
             "a text is clean exactly when cleaning leaves it as it is");
     return 0;

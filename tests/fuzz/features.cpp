@@ -22,24 +22,40 @@ std::vector<std::uint8_t> to_dna(fastgenome::Text bytes) {
     return text;
 }
 
-std::vector<std::int64_t> count_by_definition(fastgenome::Text text, int k, int phases) {
-    const std::size_t columns = std::size_t{1} << (2 * k);
-    std::vector<std::int64_t> counts(columns * static_cast<std::size_t>(phases));
-    for (std::size_t start = 0; start + static_cast<std::size_t>(k) <= text.size(); ++start) {
+FUZZING_DEFINITION void count_by_definition(const std::uint8_t* text, std::size_t size, std::size_t k,
+                                            std::size_t phases, std::int64_t* counts) {
+    const std::int8_t* const digit_of = digits.data();
+    for (std::size_t start = 0; start + k <= size; ++start) {
         std::size_t code = 0;
         bool is_known = true;
-        for (int i = 0; i < k; ++i) {
-            const std::int8_t digit = digits[text[start + static_cast<std::size_t>(i)]];
-            is_known = is_known && digit >= 0;
-            code = code * 4 + static_cast<std::size_t>(digit & 3);
+        for (std::size_t i = start; i < start + k; ++i) {
+            is_known = is_known && digit_of[text[i]] >= 0;
+            code = code * 4 + static_cast<std::size_t>(digit_of[text[i]] & 3);
         }
-        if (is_known) ++counts[start % static_cast<std::size_t>(phases) * columns + code];
+        if (is_known) ++counts[((start % phases) << (2 * k)) + code];
     }
-    return counts;
+}
+
+FUZZING_DEFINITION bool is_curve(const std::uint8_t* text, std::size_t size, const std::int32_t* curve) {
+    std::int32_t x = 0;
+    std::int32_t y = 0;
+    std::int32_t z = 0;
+    for (std::size_t i = 0; i < size; ++i, curve += 3) {
+        const std::uint8_t base = text[i];
+        if (base != 'N') {
+            x += base == 'A' || base == 'G' ? 1 : -1;
+            y += base == 'A' || base == 'C' ? 1 : -1;
+            z += base == 'A' || base == 'T' ? 1 : -1;
+        }
+        if (curve[0] != x || curve[1] != y || curve[2] != z) return false;
+    }
+    return true;
 }
 
 void check_counts(fastgenome::Text text, int k, int phases) {
-    const auto expected = count_by_definition(text, k, phases);
+    std::vector<std::int64_t> expected(static_cast<std::size_t>(phases) << (2 * k));
+    count_by_definition(text.data(), text.size(), static_cast<std::size_t>(k),
+                        static_cast<std::size_t>(phases), expected.data());
     fuzzing::Buffer<std::int64_t> counts(static_cast<std::int64_t>(expected.size()));
     std::ranges::fill(counts.span(), 0);
     fastgenome::count_kmers(text, k, phases, counts.span());
@@ -70,16 +86,7 @@ void check_counts(fastgenome::Text text, int k, int phases) {
 void check_curve(fastgenome::Text text) {
     fuzzing::Buffer<std::int32_t> curve(3 * static_cast<std::int64_t>(text.size()));
     fastgenome::z_curve(text, curve.span());
-    std::int32_t at[3] = {};
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        const char base = static_cast<char>(text[i]);
-        if (base != 'N') {
-            at[0] += base == 'A' || base == 'G' ? 1 : -1;
-            at[1] += base == 'A' || base == 'C' ? 1 : -1;
-            at[2] += base == 'A' || base == 'T' ? 1 : -1;
-        }
-        for (std::size_t axis = 0; axis < 3; ++axis) require(curve[3 * i + axis] == at[axis], "the z-curve");
-    }
+    require(is_curve(text.data(), text.size(), curve.data()), "the z-curve");
 }
 
 }  // namespace

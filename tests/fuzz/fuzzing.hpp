@@ -15,6 +15,14 @@
 #include "fastgenome/alphabet.hpp"
 #include "fastgenome/instruction_sets.hpp"
 
+// Definitions run without instrumentation, or they would take more time than what they judge: they are marked
+// with this and keep to plain loops over memory.
+#ifdef __clang__
+#define FUZZING_DEFINITION __attribute__((no_sanitize("address", "undefined", "coverage")))
+#else
+#define FUZZING_DEFINITION __attribute__((no_sanitize("address", "undefined")))
+#endif
+
 namespace fuzzing {
 
 using fastgenome::Text;

@@ -3,8 +3,9 @@
 #   bash tests/fuzz/run.sh SECONDS             all targets, one after the other, SECONDS together
 #   bash tests/fuzz/run.sh --executions 1e8    all targets, as many executions together
 # Exit status 1 where a target fails; its input stays in the folder that is named then.
-#   FUZZ_FOLDER  for programs, corpora and executions.json (target -> executions); default build/fuzz
-#   CXX          compiler, default the newest clang++ with libFuzzer; without one, g++ and tests/fuzz/standalone.cpp
+#   FUZZ_FOLDER  for programs, corpora and executions.json, the executions of each target over all runs; default
+#                build/fuzz
+#   CXX          compiler, default a clang++ that has libFuzzer; where there is none, g++ and standalone.cpp
 #   TARGETS      names of targets, default all
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -29,22 +30,25 @@ fi
 flags=(-std=c++20 -O2 -g1 -pthread -ffp-contract=off -fno-sanitize-recover=all -Icsrc/include -Itests/fuzz)
 if [ -n "${CXX:-}" ] && has_libfuzzer "$CXX"; then
     flags+=(-fsanitize=fuzzer,address,undefined)
-    main=()
 else
     CXX=${CXX:-g++}
     echo "No clang++ with libFuzzer here: replaying the corpus and changing it at random, built by $CXX."
     echo "For guided fuzzing install one, on Debian: apt-get install -y clang-14 libclang-rt-14-dev"
-    flags+=(-fsanitize=address,undefined)
-    main=(tests/fuzz/standalone.cpp)
+    flags+=(-fsanitize=address,undefined tests/fuzz/standalone.cpp)
 fi
+printf '%s\n' "${flags[@]}" > "$folder/flags.new"
+cmp --silent "$folder/flags" "$folder/flags.new" || mv "$folder/flags.new" "$folder/flags"
+export CXX folder
 
 build() {
     local program="$folder/$1"
-    if [ -x "$program" ] && [ -z "$(find csrc/include tests/fuzz -newer "$program" -name '*.[ch]pp' -print -quit)" ]; then
+    if [ -x "$program" ] && [ ! "$folder/flags" -nt "$program" ] &&
+        [ -z "$(find csrc/include tests/fuzz -newer "$program" -name '*.[ch]pp' -print -quit)" ]; then
         return
     fi
-    "$CXX" "${flags[@]}" "tests/fuzz/$1.cpp" ${main[@]+"${main[@]}"} -o "$program"
+    "$CXX" "@$folder/flags" "tests/fuzz/$1.cpp" -o "$program"
 }
+export -f build
 
 share=$((${#targets[@]}))
 if [ "${1:-}" = "--executions" ]; then
@@ -55,19 +59,26 @@ else
     limit="-max_total_time=$each"
 fi
 
+# The core works in blocks of about 1,000 characters; what costs more for each is tried on shorter texts.
+longest() {
+    case "$1" in
+        bpe) echo 256 ;;
+        batch | block_kmers | sequences) echo 600 ;;
+        *) echo 1100 ;;
+    esac
+}
+
 # libFuzzer's own names for what both kinds of programs take.
 fuzz() {
     local target=$1
     shift
     mkdir -p "$folder/corpus/$target"
-    "$@" "$limit" -max_len="$([ "$target" = bpe ] && echo 256 || echo 2100)" -timeout=20 -print_final_stats=1 \
+    "$@" "$limit" -max_len="$(longest "$target")" -timeout=20 -print_final_stats=1 \
         -artifact_prefix="$folder/found/$target-" "$folder/corpus/$target" > "$folder/$target.log" 2>&1
 }
 
 python3 tests/fuzz/make_corpus.py "$folder/corpus"
-for target in "${targets[@]}"; do
-    if [ "$target" != vocabulary_files ]; then build "$target"; fi
-done
+printf '%s\n' "${targets[@]}" | grep -v -x vocabulary_files | xargs -P "$(nproc)" -I{} bash -e -c 'build {}'
 failed=0
 for target in "${targets[@]}"; do
     program=("$folder/$target")

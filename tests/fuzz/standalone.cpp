@@ -1,7 +1,10 @@
 // A main for compilers without libFuzzer: runs the files of the corpus folders, then random changes of them.
 // Takes libFuzzer's -max_total_time=, -runs=, -max_len= and -seed=, and prints the same last line.
+#include <sanitizer/common_interface_defs.h>
+
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -17,6 +20,24 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 namespace {
 
 using Bytes = std::vector<std::uint8_t>;
+
+// What is running, for the file that a fault leaves behind.
+const Bytes* running = nullptr;
+std::string artifact_prefix;
+
+void save_running() {
+    if (running == nullptr) return;
+    std::ofstream file(artifact_prefix + "crash", std::ios::binary);
+    file.write(reinterpret_cast<const char*>(running->data()), static_cast<std::streamsize>(running->size()));
+}
+
+void execute(const Bytes& bytes) {
+    // Memory of exactly this size, so that a read beyond the end shows.
+    const Bytes exact(bytes.begin(), bytes.end());
+    running = &exact;
+    LLVMFuzzerTestOneInput(exact.data(), exact.size());
+    running = nullptr;
+}
 
 struct Options {
     std::int64_t seconds = 0;
@@ -48,6 +69,8 @@ Options read_options(int count, char** arguments) {
             options.longest = std::strtoull(text, nullptr, 10);
         else if (const char* text = value("-seed="))
             options.seed = std::strtoull(text, nullptr, 10);
+        else if (const char* text = value("-artifact_prefix="))
+            artifact_prefix = text;
         else if (argument[0] != '-')
             read_folder(arguments[i], options.corpus);
     }
@@ -88,12 +111,12 @@ Bytes changed(Bytes bytes, const std::vector<Bytes>& corpus, std::mt19937_64& ra
 
 int main(int count, char** arguments) {
     const Options options = read_options(count, arguments);
+    __sanitizer_set_death_callback(save_running);
+    std::signal(SIGABRT, [](int) { save_running(); });
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(options.seconds);
     std::int64_t done = 0;
     for (const Bytes& bytes : options.corpus) {
-        // Of exactly this size, so that a read beyond the end shows.
-        const Bytes exact(bytes);
-        LLVMFuzzerTestOneInput(exact.data(), exact.size());
+        execute(bytes);
         ++done;
     }
     std::mt19937_64 random(options.seed);
@@ -102,10 +125,8 @@ int main(int count, char** arguments) {
         return options.seconds > 0 && done % 64 == 0 && std::chrono::steady_clock::now() >= end;
     };
     while (!is_over()) {
-        Bytes bytes = changed(options.corpus[random() % options.corpus.size()], options.corpus, random,
-                              options.longest);
-        bytes.shrink_to_fit();
-        LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
+        execute(changed(options.corpus[random() % options.corpus.size()], options.corpus, random,
+                        options.longest));
         ++done;
     }
     std::printf("stat::number_of_executed_units: %lld\n", static_cast<long long>(done));
