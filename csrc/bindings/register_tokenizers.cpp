@@ -177,6 +177,8 @@ void register_tokenizers(py::module_& module) {
              "bytes"_a, "merges"_a, "unknown"_a, "literals"_a)
         .def_property_readonly("uses_table",
                                [](const BoundEncoder<Bpe>& bound) { return bound.encoder.uses_table(); })
+        .def_property_readonly("is_made",
+                               [](const BoundEncoder<Bpe>& bound) { return bound.encoder.is_made(); })
         .def("encode_split", &encode_split, "sequence"_a, "parts"_a,
              "Ids of one text that is cut into parts first, and the number of parts: for tests.");
 }

@@ -32,6 +32,9 @@ class Bpe {
     // Whether texts are encoded by the table of an automaton; makes it.
     bool uses_table() const { return shared_->automaton() != nullptr; }
 
+    // Whether it has been made already.
+    bool is_made() const noexcept { return shared_->is_made(); }
+
     std::int64_t bound(std::int64_t length) const noexcept { return length; }
 
     void prepare(Scratch& scratch, std::int64_t length) const {

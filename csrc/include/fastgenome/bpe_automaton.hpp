@@ -64,7 +64,9 @@ class BpeAutomaton {
     std::uint8_t letter(std::uint8_t byte) const noexcept { return letter_of_[byte]; }
 
     static constexpr std::uint32_t state(Entry entry) noexcept { return entry >> token_bits; }
-    static constexpr Entry entry_of(std::size_t state) noexcept { return static_cast<Entry>(state << token_bits); }
+    static constexpr Entry entry_of(std::size_t state) noexcept {
+        return static_cast<Entry>(state << token_bits);
+    }
     static constexpr std::uint32_t token(Entry entry) noexcept { return entry & (maximum_tokens - 1); }
 
     Entry step(Entry entry, std::uint8_t letter) const noexcept {
@@ -89,10 +91,12 @@ class BpeAutomaton {
             return found->second;
         };
         Key next;
-        if (hypotheses.start() != BpeHypotheses::none) next.push_back(static_cast<char32_t>(hypotheses.start()));
+        if (hypotheses.start() != BpeHypotheses::none)
+            next.push_back(static_cast<char32_t>(hypotheses.start()));
         number_of(next);
         for (std::size_t from = 0; from < states.size(); ++from) {
-            if (states.size() > maximum_states || states.size() << width_bits_ > maximum_entries) return false;
+            if (states.size() > maximum_states || states.size() << width_bits_ > maximum_entries)
+                return false;
             entries_.resize((from + 1) << width_bits_, start);
             for (std::size_t letter = 0; letter < letters; ++letter) {
                 const std::int32_t token = advance(hypotheses, *states[from], letter, next);
@@ -105,8 +109,8 @@ class BpeAutomaton {
     }
 
     // One letter on from a state: the next state and the token that ends there.
-    static std::int32_t advance(const BpeHypotheses& hypotheses, const std::u32string& from, std::size_t letter,
-                                std::u32string& next) {
+    static std::int32_t advance(const BpeHypotheses& hypotheses, const std::u32string& from,
+                                std::size_t letter, std::u32string& next) {
         next.clear();
         std::int32_t completed = BpeHypotheses::none;
         for (const char32_t hypothesis : from) {

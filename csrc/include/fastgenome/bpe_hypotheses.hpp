@@ -34,8 +34,13 @@ class BpeHypotheses {
         find_letters(tokens);
         grow_trie(tokens);
         start_ = intern(0, beginning);
-        after_.reserve(tokens.size());
-        for (std::size_t t = 0; t < tokens.size(); ++t) after_.push_back(intern(0, static_cast<std::int32_t>(t)));
+        std::vector<std::int32_t> behind;
+        for (std::size_t which = 0; which < compatibility.classes(); ++which) {
+            behind.push_back(intern(0, static_cast<std::int32_t>(which)));
+        }
+        for (std::size_t t = 0; t < tokens.size(); ++t) {
+            after_.push_back(behind[static_cast<std::size_t>(compatibility.class_of(t))]);
+        }
         for (std::size_t h = 0; h < hypotheses_.size(); ++h) expand(h);
     }
 
@@ -52,7 +57,7 @@ class BpeHypotheses {
     }
 
   private:
-    static constexpr std::int32_t beginning = -1;  // stands for the token before the first one
+    static constexpr std::int32_t beginning = -1;  // the class of what stands before the first token
 
     struct Node {
         std::int32_t token = none;
@@ -61,7 +66,7 @@ class BpeHypotheses {
     };
     struct Hypothesis {
         std::int32_t node;
-        std::int32_t before;  // one of the tokens that stand before such a border
+        std::int32_t before;  // a class of tokens that stand before such a border
         std::uint64_t hash;
     };
 
@@ -114,7 +119,8 @@ class BpeHypotheses {
     }
 
     // Those bits of a row's word that lie in the columns of `node`.
-    static std::uint64_t bits(std::span<const std::uint64_t> row, std::size_t word, const Node& node) noexcept {
+    static std::uint64_t bits(std::span<const std::uint64_t> row, std::size_t word,
+                              const Node& node) noexcept {
         std::uint64_t found = row[word];
         if (word == node.begin / 64) found &= ~std::uint64_t{0} << (node.begin % 64);
         if (word == node.end / 64) found &= (std::uint64_t{1} << (node.end % 64)) - 1;
@@ -128,7 +134,8 @@ class BpeHypotheses {
         return true;
     }
 
-    // The hypothesis at a node behind the token `before`, or none where no compatible token lies beyond.
+    // The hypothesis at a node behind a token of the class `before`, or none where no compatible token lies
+    // beyond.
     std::int32_t intern(std::size_t at, std::int32_t before) {
         const Node& node = nodes_[at];
         const auto allowed = row(before);

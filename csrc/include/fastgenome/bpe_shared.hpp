@@ -39,6 +39,8 @@ class SharedBpe {
 
     const MergeList& list() const noexcept { return list_; }
 
+    bool is_made() const noexcept { return made_.load(std::memory_order_acquire) != nullptr; }
+
     // The automaton, or nullptr where the list is too large for one.
     const BpeAutomaton* automaton() const {
         const auto* made = made_.load(std::memory_order_acquire);

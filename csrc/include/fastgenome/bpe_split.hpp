@@ -36,8 +36,8 @@ class BpeSplit {
             const std::int64_t goal = size / parts * part + size % parts * part / parts;
             if (goal <= begin) continue;
             const std::int64_t length = std::min(size - goal, std::max(size / parts, shortest_search));
-            const auto cut = find_cut(text.subspan(static_cast<std::size_t>(goal),
-                                                   static_cast<std::size_t>(std::min(length, longest_search))));
+            const auto cut = find_cut(text.subspan(
+                static_cast<std::size_t>(goal), static_cast<std::size_t>(std::min(length, longest_search))));
             if (!cut || goal + *cut >= size) continue;
             ranges.push_back({begin, goal + *cut});
             begin = goal + *cut;

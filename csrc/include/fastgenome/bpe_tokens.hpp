@@ -22,9 +22,9 @@ namespace fastgenome {
 struct BpeToken {
     std::string text;
     std::int32_t id = -1;
-    std::int32_t left = -1;   // numbers of its parts, -1 in the token of a byte
+    std::int32_t left = -1;  // numbers of its parts, -1 in the token of a byte
     std::int32_t right = -1;
-    std::int32_t rank = -1;   // of the merge of its parts
+    std::int32_t rank = -1;  // of the merge of its parts
     // The highest rank among all merges that make it. A merge of lower rank that follows one of higher rank
     // happens at once, so pieces side by side come about in the order of their keys, the left one first among
     // equals.

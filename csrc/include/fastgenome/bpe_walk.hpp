@@ -39,7 +39,8 @@ class BpeWalk {
         BpeBorder border_;
     };
 
-    BpeWalk(const BpeAutomaton& automaton, Scratch& scratch) noexcept : automaton_(automaton), scratch_(scratch) {}
+    BpeWalk(const BpeAutomaton& automaton, Scratch& scratch) noexcept
+        : automaton_(automaton), scratch_(scratch) {}
 
     // Encodes the letters at the beginning of `text`, up to the first byte that is none, and moves `text`
     // behind them. Returns the end of the ids written from `out` on.
@@ -57,8 +58,8 @@ class BpeWalk {
             if (text.empty() || read < block) return write_back(size, out);
             if (size < next_attempt) continue;
             // What lies before a certain border is done. The record begins at a border itself.
-            const std::int64_t border =
-                std::max<std::int64_t>(0, scratch_.border_.find(automaton_, {record, static_cast<std::size_t>(size)}));
+            const std::int64_t border = std::max<std::int64_t>(
+                0, scratch_.border_.find(automaton_, {record, static_cast<std::size_t>(size)}));
             out = write_back(border, out);
             size = std::copy(record + border, record + size, record) - record;
             next_attempt = std::max(block, 2 * size);
