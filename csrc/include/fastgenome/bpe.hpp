@@ -100,13 +100,8 @@ class Bpe {
     template <typename Id>
     std::int64_t encode_by_automaton(Text text, Id* out, Scratch& scratch) const noexcept {
         BpeWalk walk(*scratch.automaton, scratch.walk);
-        Id* end = out;
-        while (true) {
-            end = walk.encode_letters(text, end);
-            if (text.empty()) return end - out;
-            end = write_single(text.front(), end);
-            text = text.subspan(1);
-        }
+        const auto single = [this](std::uint8_t byte, Id* end) noexcept { return write_single(byte, end); };
+        return walk.encode(text, out, single) - out;
     }
 
     template <typename Id>

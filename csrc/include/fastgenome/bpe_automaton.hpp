@@ -14,7 +14,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -25,6 +24,7 @@
 
 #include "bpe_compatibility.hpp"
 #include "bpe_hypotheses.hpp"
+#include "bpe_letters.hpp"
 #include "bpe_merges.hpp"
 #include "bpe_tokens.hpp"
 
@@ -39,7 +39,6 @@ class BpeAutomaton {
     static constexpr std::size_t maximum_states = std::size_t{1} << (32 - token_bits);
     static constexpr std::size_t maximum_entries = std::size_t{1} << 22;
     static constexpr Entry start = 0;  // an entry whose state is that of a text's beginning
-    static constexpr std::uint8_t no_letter = BpeHypotheses::no_letter;
 
     // Nothing where the list's tables would be too large, or its ids have no definite text.
     static std::optional<BpeAutomaton> make(const MergeList& list) {
@@ -47,10 +46,10 @@ class BpeAutomaton {
         if (!tokens || tokens->size() > maximum_tokens) return std::nullopt;
         const BpeCompatibility compatibility(*tokens, list);
         const BpeHypotheses hypotheses(*tokens, compatibility);
-        if (hypotheses.letters() > no_letter) return std::nullopt;
+        if (hypotheses.letters().count() > BpeLetters::maximum) return std::nullopt;
         BpeAutomaton automaton;
         if (!automaton.find_states(hypotheses)) return std::nullopt;
-        automaton.letter_of_ = hypotheses.letter_of();
+        automaton.letters_ = hypotheses.letters();
         for (std::size_t t = 0; t < tokens->size(); ++t) {
             automaton.ids_.push_back((*tokens)[t].id);
             automaton.lengths_.push_back(static_cast<std::uint32_t>((*tokens)[t].text.size()));
@@ -60,8 +59,8 @@ class BpeAutomaton {
     }
 
     std::size_t states() const noexcept { return entries_.size() >> width_bits_; }
-    // Number of a byte's letter, or no_letter for a byte that no merge concerns.
-    std::uint8_t letter(std::uint8_t byte) const noexcept { return letter_of_[byte]; }
+    // The bytes that merges concern.
+    const BpeLetters& letters() const noexcept { return letters_; }
 
     static constexpr std::uint32_t state(Entry entry) noexcept { return entry >> token_bits; }
     static constexpr Entry entry_of(std::size_t state) noexcept {
@@ -79,7 +78,7 @@ class BpeAutomaton {
 
   private:
     bool find_states(const BpeHypotheses& hypotheses) {
-        const std::size_t letters = hypotheses.letters();
+        const std::size_t letters = hypotheses.letters().count();
         width_bits_ = letters < 2 ? 0 : std::bit_width(letters - 1);
         // A state: its hypotheses, the one of the earliest border first.
         using Key = std::u32string;
@@ -124,7 +123,7 @@ class BpeAutomaton {
         return completed;
     }
 
-    std::array<std::uint8_t, 256> letter_of_{};
+    BpeLetters letters_;
     int width_bits_ = 0;
     std::uint32_t longest_ = 1;
     std::vector<Entry> entries_;  // 1 << width_bits_ for each state

@@ -13,8 +13,8 @@
 #include <span>
 #include <vector>
 
-#include "alphabet.hpp"
 #include "bpe_compatibility.hpp"
+#include "bpe_letters.hpp"
 #include "bpe_tokens.hpp"
 
 namespace fastgenome {
@@ -22,7 +22,6 @@ namespace fastgenome {
 class BpeHypotheses {
   public:
     static constexpr std::int32_t none = -1;
-    static constexpr std::uint8_t no_letter = 0xFF;
 
     struct Step {
         std::int32_t next = none;   // the hypothesis after one more letter
@@ -44,16 +43,14 @@ class BpeHypotheses {
         for (std::size_t h = 0; h < hypotheses_.size(); ++h) expand(h);
     }
 
-    // Number of letters: the bytes of tokens longer than one. No other byte has part in a merge.
-    std::size_t letters() const noexcept { return letters_; }
-    // Number of each byte's letter, or no_letter.
-    const std::array<std::uint8_t, 256>& letter_of() const noexcept { return letter_of_; }
+    // The bytes of tokens longer than one. No other byte has part in a merge.
+    const BpeLetters& letters() const noexcept { return letters_; }
 
     std::int32_t start() const noexcept { return start_; }
     // The hypothesis that begins behind a token, or none where no letter can follow it as it stands.
     std::int32_t after(std::int32_t token) const noexcept { return after_[static_cast<std::size_t>(token)]; }
     Step step(std::int32_t hypothesis, std::size_t letter) const noexcept {
-        return steps_[static_cast<std::size_t>(hypothesis) * letters_ + letter];
+        return steps_[static_cast<std::size_t>(hypothesis) * width_ + letter];
     }
 
   private:
@@ -71,20 +68,17 @@ class BpeHypotheses {
     };
 
     void find_letters(const BpeTokens& tokens) {
-        letter_of_.fill(no_letter);
         std::array<bool, 256> is_letter{};
         for (std::size_t t = tokens.bytes(); t < tokens.size(); ++t) {
             for (const char letter : tokens[t].text) is_letter[static_cast<std::uint8_t>(letter)] = true;
         }
-        for (std::size_t byte = 0; byte < 256; ++byte) {
-            // The number of the last of 256 letters would be that of no_letter: it makes a table of its own.
-            if (is_letter[byte]) letter_of_[byte] = static_cast<std::uint8_t>(letters_++);
-        }
+        letters_ = BpeLetters(is_letter);
+        width_ = letters_.count();
     }
 
     void grow_trie(const BpeTokens& tokens) {
         nodes_.emplace_back();
-        children_.assign(letters_, 0);
+        children_.assign(width_, 0);
         column_of_.resize(tokens.size());
         const auto& by_text = compatibility_.by_text();
         for (std::size_t column = 0; column < by_text.size(); ++column) {
@@ -92,14 +86,14 @@ class BpeHypotheses {
             column_of_[static_cast<std::size_t>(token)] = static_cast<std::uint32_t>(column);
             std::size_t node = 0;
             for (const char byte : tokens[static_cast<std::size_t>(token)].text) {
-                const std::uint8_t letter = letter_of_[static_cast<std::uint8_t>(byte)];
-                if (letter == no_letter) break;
+                const std::uint8_t letter = letters_.number(static_cast<std::uint8_t>(byte));
+                if (letter == BpeLetters::none) break;
                 extend(nodes_[node], column);
-                const std::size_t slot = node * letters_ + letter;
+                const std::size_t slot = node * width_ + letter;
                 if (children_[slot] == 0) {
                     children_[slot] = static_cast<std::int32_t>(nodes_.size());
                     nodes_.emplace_back();
-                    children_.resize(nodes_.size() * letters_, 0);
+                    children_.resize(nodes_.size() * width_, 0);
                 }
                 node = static_cast<std::size_t>(children_[slot]);
             }
@@ -159,9 +153,9 @@ class BpeHypotheses {
 
     void expand(std::size_t which) {
         const Hypothesis from = hypotheses_[which];
-        for (std::size_t letter = 0; letter < letters_; ++letter) {
+        for (std::size_t letter = 0; letter < width_; ++letter) {
             Step step;
-            const std::size_t slot = static_cast<std::size_t>(from.node) * letters_ + letter;
+            const std::size_t slot = static_cast<std::size_t>(from.node) * width_ + letter;
             if (const auto child = static_cast<std::size_t>(children_[slot]); child != 0) {
                 if (const std::int32_t token = nodes_[child].token; token != none) {
                     const std::uint32_t column = column_of_[static_cast<std::size_t>(token)];
@@ -175,14 +169,14 @@ class BpeHypotheses {
 
     const BpeCompatibility& compatibility_;
     std::vector<std::uint64_t> anything_;
-    std::array<std::uint8_t, 256> letter_of_{};
-    std::size_t letters_ = 0;
+    BpeLetters letters_;
+    std::size_t width_ = 0;  // number of letters
     std::vector<Node> nodes_;
-    std::vector<std::int32_t> children_;  // letters_ per node, 0 where there is none
+    std::vector<std::int32_t> children_;  // width_ per node, 0 where there is none
     std::vector<std::uint32_t> column_of_;
     std::vector<std::vector<std::int32_t>> at_node_;
     std::vector<Hypothesis> hypotheses_;
-    std::vector<Step> steps_;  // letters_ per hypothesis
+    std::vector<Step> steps_;  // width_ per hypothesis
     std::vector<std::int32_t> after_;
     std::int32_t start_ = none;
 };

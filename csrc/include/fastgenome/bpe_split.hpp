@@ -52,16 +52,16 @@ class BpeSplit {
         std::size_t place = 0;
         for (; states_.size() > 1; ++place) {
             if (place == text.size()) return std::nullopt;
-            const std::uint8_t letter = automaton_.letter(text[place]);
-            if (letter == BpeAutomaton::no_letter) return place;
+            const std::uint8_t letter = automaton_.letters().number(text[place]);
+            if (letter == BpeLetters::none) return place;
             advance(letter);
         }
         const std::size_t known_from = place;
         record_.clear();
         std::size_t next_attempt = 2 * std::size_t{automaton_.longest_token()};
         for (BpeAutomaton::Entry entry = states_.front(); place < text.size(); ++place) {
-            const std::uint8_t letter = automaton_.letter(text[place]);
-            if (letter == BpeAutomaton::no_letter) return place;
+            const std::uint8_t letter = automaton_.letters().number(text[place]);
+            if (letter == BpeLetters::none) return place;
             record_.push_back(entry = automaton_.step(entry, letter));
             if (record_.size() < next_attempt) continue;
             const std::int64_t border = border_.find(automaton_, record_);

@@ -1,12 +1,12 @@
 // Encoding of a text by the automaton of its merge list: forward over the letters, back over the tokens.
 //
-// Contract: time linear in the text, save where no border is certain for long, which a merge list must be
-// made for; nothing is allocated and nothing thrown once a Scratch is prepared.
+// Contract: time linear in the text; nothing is allocated and nothing thrown once a Scratch is prepared.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -40,29 +40,29 @@ class BpeWalk {
     };
 
     BpeWalk(const BpeAutomaton& automaton, Scratch& scratch) noexcept
-        : automaton_(automaton), scratch_(scratch) {}
+        : automaton_(automaton), border_(scratch.border_), record_(scratch.record_.get()),
+          letters_(scratch.letters_.data()) {}
 
-    // Encodes the letters at the beginning of `text`, up to the first byte that is none, and moves `text`
-    // behind them. Returns the end of the ids written from `out` on.
-    template <typename Id>
-    Id* encode_letters(Text& text, Id* out) noexcept {
-        Entry entry = BpeAutomaton::start;
-        std::int64_t size = 0;  // of the record
+    // Writes the ids from `out` on and returns their end; write_single(byte, out) does so for a byte that is
+    // no letter.
+    template <typename Id, typename WriteSingle>
+    Id* encode(Text text, Id* out, WriteSingle&& write_single) noexcept {
+        entry_ = BpeAutomaton::start;
+        size_ = 0;
         std::int64_t next_attempt = block;
-        Entry* const record = scratch_.record_.get();
         while (true) {
-            const std::int64_t read = read_letters(text);
-            entry = follow(entry, record + size, read);
-            size += read;
-            text = text.subspan(static_cast<std::size_t>(read));
-            if (text.empty() || read < block) return write_back(size, out);
-            if (size < next_attempt) continue;
+            const Text now = text.first(std::min(text.size(), static_cast<std::size_t>(block)));
+            text = text.subspan(now.size());
+            out = read_block(now, out, write_single);
+            if (text.empty()) return write_back(size_, out);
+            if (size_ < next_attempt) continue;
             // What lies before a certain border is done. The record begins at a border itself.
-            const std::int64_t border = std::max<std::int64_t>(
-                0, scratch_.border_.find(automaton_, {record, static_cast<std::size_t>(size)}));
+            const std::int64_t found = border_.find(automaton_, {record_, static_cast<std::size_t>(size_)});
+            const std::int64_t border = std::max<std::int64_t>(found, 0);
             out = write_back(border, out);
-            size = std::copy(record + border, record + size, record) - record;
-            next_attempt = std::max(block, 2 * size);
+            size_ = std::copy(record_ + border, record_ + size_, record_) - record_;
+            // Where borders stay open for long, the looking for them must not cost more than the reading.
+            next_attempt = std::max(block, 2 * size_);
         }
     }
 
@@ -70,46 +70,56 @@ class BpeWalk {
     using Entry = BpeAutomaton::Entry;
     static constexpr std::int64_t block = 8192;
 
-    // Numbers of the letters at the beginning of `text`, one block at most.
-    std::int64_t read_letters(Text text) noexcept {
-        const auto size = std::min(static_cast<std::int64_t>(text.size()), block);
-        std::uint8_t* const letters = scratch_.letters_.data();
-        std::int64_t i = 0;
-        for (; i < size; ++i) {
-            letters[i] = automaton_.letter(text[static_cast<std::size_t>(i)]);
-            if (letters[i] == BpeAutomaton::no_letter) break;
+    template <typename Id, typename WriteSingle>
+    Id* read_block(Text text, Id* out, WriteSingle& write_single) noexcept {
+        const auto size = static_cast<std::int64_t>(text.size());
+        const bool is_all_letters = automaton_.letters().number_all(text, letters_);
+        for (std::int64_t begin = 0; begin < size; ++begin) {
+            std::int64_t end = size;
+            if (!is_all_letters) {
+                const void* const found =
+                    std::memchr(letters_ + begin, BpeLetters::none, static_cast<std::size_t>(size - begin));
+                if (found != nullptr) end = static_cast<const std::uint8_t*>(found) - letters_;
+            }
+            follow(letters_ + begin, end - begin);
+            if (end < size) {
+                out = write_single(text[static_cast<std::size_t>(end)], write_back(size_, out));
+                entry_ = BpeAutomaton::start;
+                size_ = 0;
+            }
+            begin = end;
         }
-        return i;
+        return out;
     }
 
-    // Records the entries of the next `size` letters; returns the last one.
-    Entry follow(Entry entry, Entry* record, std::int64_t size) noexcept {
-        const std::uint8_t* const letters = scratch_.letters_.data();
+    // Records the entries of the next letters.
+    void follow(const std::uint8_t* letters, std::int64_t size) noexcept {
+        Entry* const record = record_ + size_;
         std::int64_t done = 0;
         constexpr std::int64_t worth_parting = 64;
         if (size >= worth_parting) {
             const std::int64_t part = size / 4;
-            follow_four(entry, record, part);
+            follow_four(letters, record, part);
             done = 4 * part;
             // The first part began in its true state. Carry it into the others until the states agree.
             for (std::int64_t begin = part; begin < done; begin += part) {
-                entry = record[begin - 1];
+                entry_ = record[begin - 1];
                 for (std::int64_t i = begin; i < done; ++i) {
-                    entry = automaton_.step(entry, letters[i]);
-                    const bool agrees = BpeAutomaton::state(entry) == BpeAutomaton::state(record[i]);
-                    record[i] = entry;
+                    entry_ = automaton_.step(entry_, letters[i]);
+                    const bool agrees = BpeAutomaton::state(entry_) == BpeAutomaton::state(record[i]);
+                    record[i] = entry_;
                     if (agrees) break;
                 }
             }
-            entry = record[done - 1];
+            entry_ = record[done - 1];
         }
-        for (; done < size; ++done) record[done] = entry = automaton_.step(entry, letters[done]);
-        return entry;
+        for (; done < size; ++done) record[done] = entry_ = automaton_.step(entry_, letters[done]);
+        size_ += size;
     }
 
     // Four parts at once, so that their look-ups overlap; all but the first as if a text began there.
-    void follow_four(Entry first, Entry* record, std::int64_t part) const noexcept {
-        const std::uint8_t* const letters = scratch_.letters_.data();
+    void follow_four(const std::uint8_t* letters, Entry* record, std::int64_t part) const noexcept {
+        Entry first = entry_;
         Entry second = BpeAutomaton::start;
         Entry third = BpeAutomaton::start;
         Entry fourth = BpeAutomaton::start;
@@ -124,20 +134,23 @@ class BpeWalk {
     // Writes the ids of the record's first `size` letters, which must end at a border.
     template <typename Id>
     Id* write_back(std::int64_t size, Id* out) noexcept {
-        Entry* const record = scratch_.record_.get();
         // Ids replace entries from the end on: there are not more tokens than letters.
         std::int64_t first = size;
         for (std::int64_t end = size; end > 0;) {
-            const std::uint32_t token = BpeAutomaton::token(record[end - 1]);
+            const std::uint32_t token = BpeAutomaton::token(record_[end - 1]);
             end -= automaton_.length(token);
-            record[--first] = static_cast<Entry>(automaton_.id(token));
+            record_[--first] = static_cast<Entry>(automaton_.id(token));
         }
-        for (; first < size; ++first) *out++ = static_cast<Id>(record[first]);
+        for (; first < size; ++first) *out++ = static_cast<Id>(record_[first]);
         return out;
     }
 
     const BpeAutomaton& automaton_;
-    Scratch& scratch_;
+    BpeBorder& border_;
+    Entry* record_;
+    std::uint8_t* letters_;
+    Entry entry_ = BpeAutomaton::start;
+    std::int64_t size_ = 0;  // of the record
 };
 
 }  // namespace fastgenome
