@@ -71,10 +71,10 @@ def random_list(rng: random.Random, letters: str, size: int, kind: str, longest:
     for _ in range(20 * size):
         left, right = rng.choice(tokens), rng.choice(tokens)
         is_known = left + right in tokens and kind in ("proper", "shuffled")
-        if len(merges) < size and (left, right) not in merges and not is_known:
-            if len(left + right) <= longest:
-                merges.append((left, right))
-                tokens.append(left + right)
+        is_repeated = is_known or (left, right) in merges or len(left + right) > longest
+        if len(merges) < size and not is_repeated:
+            merges.append((left, right))
+            tokens.append(left + right)
     if kind in ("shuffled", "both"):
         rng.shuffle(merges)
     return List(letters, merges, rng)

@@ -24,7 +24,8 @@ class BpeLetters {
             const auto number = static_cast<std::uint8_t>(count_ - 1);
             number_of_[byte] = number;
             // All places behind the last letter hold it too, with its number.
-            for (std::size_t i = number; i < few; ++i) letters_[i] = {static_cast<std::uint8_t>(byte), number};
+            for (std::size_t i = number; i < few; ++i)
+                letters_[i] = {static_cast<std::uint8_t>(byte), number};
         }
     }
 

@@ -13,6 +13,7 @@
 #include "alphabet.hpp"
 #include "bpe_automaton.hpp"
 #include "bpe_border.hpp"
+#include "bpe_read_back.hpp"
 
 namespace fastgenome {
 
@@ -29,6 +30,7 @@ class BpeWalk {
             }
             letters_.resize(block);
             border_.prepare(automaton);
+            read_back_.prepare(length);
         }
 
       private:
@@ -37,10 +39,14 @@ class BpeWalk {
         std::size_t capacity_ = 0;
         std::vector<std::uint8_t> letters_;
         BpeBorder border_;
+        BpeReadBack read_back_;
     };
 
     BpeWalk(const BpeAutomaton& automaton, Scratch& scratch) noexcept
-        : automaton_(automaton), border_(scratch.border_), record_(scratch.record_.get()),
+        : automaton_(automaton),
+          border_(scratch.border_),
+          read_back_(scratch.read_back_),
+          record_(scratch.record_.get()),
           letters_(scratch.letters_.data()) {}
 
     // Writes the ids from `out` on and returns their end; write_single(byte, out) does so for a byte that is
@@ -69,6 +75,7 @@ class BpeWalk {
   private:
     using Entry = BpeAutomaton::Entry;
     static constexpr std::int64_t block = 8192;
+    static constexpr std::int64_t worth_parting = 64;  // letters
 
     template <typename Id, typename WriteSingle>
     Id* read_block(Text text, Id* out, WriteSingle& write_single) noexcept {
@@ -96,7 +103,6 @@ class BpeWalk {
     void follow(const std::uint8_t* letters, std::int64_t size) noexcept {
         Entry* const record = record_ + size_;
         std::int64_t done = 0;
-        constexpr std::int64_t worth_parting = 64;
         if (size >= worth_parting) {
             const std::int64_t part = size / 4;
             follow_four(letters, record, part);
@@ -134,6 +140,8 @@ class BpeWalk {
     // Writes the ids of the record's first `size` letters, which must end at a border.
     template <typename Id>
     Id* write_back(std::int64_t size, Id* out) noexcept {
+        if (size >= worth_parting && size <= BpeReadBack::maximum)
+            return read_back_.write(automaton_, record_, size, out);
         // Ids replace entries from the end on: there are not more tokens than letters.
         std::int64_t first = size;
         for (std::int64_t end = size; end > 0;) {
@@ -147,6 +155,7 @@ class BpeWalk {
 
     const BpeAutomaton& automaton_;
     BpeBorder& border_;
+    BpeReadBack& read_back_;
     Entry* record_;
     std::uint8_t* letters_;
     Entry entry_ = BpeAutomaton::start;
