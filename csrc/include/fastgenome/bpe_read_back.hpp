@@ -5,6 +5,7 @@
 // of theirs, and from there on they are the same.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -17,11 +18,12 @@ namespace fastgenome {
 
 class BpeReadBack {
   public:
-    static constexpr std::int64_t maximum = 0xFFFFFFFF;  // letters of one record
+    // Letters of one record: more than a walk leaves open, save for lists made to that end.
+    static constexpr std::int64_t maximum = 1 << 15;
 
-    // Makes room for a record of this length; may allocate.
+    // Makes room for the records of a text of this length; may allocate.
     void prepare(std::int64_t length) {
-        const auto size = 2 * static_cast<std::size_t>(length);
+        const auto size = 2 * static_cast<std::size_t>(std::min(length, maximum));
         if (capacity_ < size) {
             places_ = std::make_unique_for_overwrite<std::uint32_t[]>(size);
             capacity_ = size;
