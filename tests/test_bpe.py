@@ -252,6 +252,26 @@ def test_published_vocabulary_on_every_length_and_repeat(dnabert2):
     assert dnabert2.encode(texts) == dnabert2.hugging_face(texts)
 
 
+@pytest.mark.parametrize("name", ["baseline", "avx2", "avx512"])
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 11, 12, 13, 40, 255, 256])
+def test_any_number_of_letters_by_each_instruction_set(count, name):
+    rng = random.Random(count)
+    letters = "".join(rng.sample([chr(byte) for byte in range(256)], count))
+    # Every letter has part in a merge; 256 are too many for the table.
+    merges = List(letters, [(letter, letter) for letter in letters], rng)
+    texts = [random_text(rng, letters * 3 + "".join(map(chr, range(256))), n) for n in (1, 15, 64, 130, 999)]
+    texts = [
+        "".join(letter for letter in text if letter in letters or not letter.isspace()) for text in texts
+    ]
+    try:
+        if _core.limit_instruction_set(name) != name:
+            pytest.skip(f"this processor lacks {name}")
+        assert merges.encoder.uses_table == (count < 256)
+        assert merges.encode(texts) == [merges.written_out(text) for text in texts]
+    finally:
+        _core.limit_instruction_set("avx512")
+
+
 def test_equal_lists_share_their_table(dnabert2):
     assert dnabert2.encoder.uses_table
     again = _core.Bpe(dnabert2.characters, dnabert2.triples, UNKNOWN, {})
