@@ -146,6 +146,22 @@ Bpe make_bpe(const InputArray<std::int32_t>& bytes, const InputArray<std::int32_
     return Bpe(MergeList(view(bytes), std::move(list)), unknown);
 }
 
+py::tuple encode_split(const BoundEncoder<Bpe>& bound, const py::object& sequence, std::int64_t parts) {
+    const TextBatch batch(py::make_tuple(sequence));
+    const Text text = batch.texts()[0];
+    py::array_t<std::int32_t> ids(static_cast<py::ssize_t>(text.size()));
+    const auto id_span = mutable_view(ids);
+    std::int64_t total = 0;
+    std::size_t pieces = 0;
+    {
+        const py::gil_scoped_release released;
+        pieces = bound.encoder.split(text, parts).size();
+        total = bound.encoder.encode_parallel(text, id_span.data(), parts);
+    }
+    ids.resize({total}, false);
+    return py::make_tuple(std::move(ids), pieces);
+}
+
 }  // namespace
 
 void register_tokenizers(py::module_& module) {
@@ -188,7 +204,11 @@ void register_tokenizers(py::module_& module) {
              }),
              "bytes"_a, "merges"_a, "unknown"_a, "literals"_a)
         .def_property_readonly("uses_table",
-                               [](const BoundEncoder<Bpe>& bound) { return bound.encoder.uses_table(); });
+                               [](const BoundEncoder<Bpe>& bound) { return bound.encoder.uses_table(); })
+        .def_property_readonly("is_made",
+                               [](const BoundEncoder<Bpe>& bound) { return bound.encoder.is_made(); })
+        .def("encode_split", &encode_split, "sequence"_a, "parts"_a,
+             "Ids of one text that is cut into parts first, and the number of parts: for tests.");
 }
 
 }  // namespace fastgenome

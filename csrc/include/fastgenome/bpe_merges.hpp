@@ -22,6 +22,8 @@ struct Merge {
     std::int32_t left = 0;
     std::int32_t right = 0;
     std::int32_t result = 0;
+
+    friend bool operator==(const Merge&, const Merge&) = default;
 };
 
 // Immutable once made, so that threads share it.
@@ -51,18 +53,8 @@ class MergeList {
         return found == ranks_.end() ? -1 : found->second;
     }
 
-    // Whether each part of a merge is a byte's token or an earlier result, and each token comes from one
-    // place only. Then merges happen in the order of their ranks, and a token has one derivation.
-    bool is_proper() const {
-        std::unordered_map<std::int32_t, bool> made;
-        for (const std::int32_t token : bytes_) {
-            if (token >= 0 && !made.emplace(token, true).second) return false;
-        }
-        for (const Merge& merge : merges_) {
-            if (!made.contains(merge.left) || !made.contains(merge.right)) return false;
-            if (!made.emplace(merge.result, true).second) return false;
-        }
-        return true;
+    friend bool operator==(const MergeList& one, const MergeList& other) noexcept {
+        return one.bytes_ == other.bytes_ && one.merges_ == other.merges_;
     }
 
   private:
@@ -86,8 +78,12 @@ class MergeScratch {
         candidates_.reserve(3 * size);
     }
 
+    // Rank of the last merge that was performed; of no meaning where there was none.
+    std::int32_t last_rank() const noexcept { return last_rank_; }
+
   private:
-    friend std::int64_t merge_by_rank(const MergeList&, Text, std::int32_t*, MergeScratch&) noexcept;
+    template <typename Id>
+    friend std::int64_t merge_by_rank(const MergeList&, Text, Id*, MergeScratch&) noexcept;
 
     struct Symbol {
         std::int32_t token;  // -1 once merged into its left neighbour
@@ -104,11 +100,12 @@ class MergeScratch {
     };
     std::vector<Symbol> symbols_;
     std::vector<Candidate> candidates_;
+    std::int32_t last_rank_ = -1;
 };
 
 // Encodes a piece whose bytes all have tokens; returns the number of ids written, at most piece.size().
-inline std::int64_t merge_by_rank(const MergeList& list, Text piece, std::int32_t* out,
-                                  MergeScratch& scratch) noexcept {
+template <typename Id>
+std::int64_t merge_by_rank(const MergeList& list, Text piece, Id* out, MergeScratch& scratch) noexcept {
     auto& symbols = scratch.symbols_;
     auto& candidates = scratch.candidates_;
     const auto size = static_cast<std::int64_t>(piece.size());
@@ -134,6 +131,7 @@ inline std::int64_t merge_by_rank(const MergeList& list, Text piece, std::int32_
         if (symbols[left].token < 0 || rank_at(left) != rank) continue;
         const std::int64_t right = symbols[left].next;
         symbols[left].token = list.merges()[rank].result;
+        scratch.last_rank_ = rank;
         symbols[left].next = symbols[right].next;
         symbols[right].token = -1;
         if (symbols[left].next < size) symbols[symbols[left].next].previous = left;
@@ -141,7 +139,7 @@ inline std::int64_t merge_by_rank(const MergeList& list, Text piece, std::int32_
         consider(left);
     }
     std::int64_t count = 0;
-    for (std::int64_t i = 0; i < size; i = symbols[i].next) out[count++] = symbols[i].token;
+    for (std::int64_t i = 0; i < size; i = symbols[i].next) out[count++] = static_cast<Id>(symbols[i].token);
     return count;
 }
 
