@@ -160,6 +160,26 @@ def test_fastq_record_with_wrong_quality_is_rejected_with_its_number() -> None:
     assert rejection.detail == "3 bases but 2 quality values"
 
 
+def test_fastq_cut_at_any_byte_loses_no_record_silently() -> None:
+    """Cut between records it is a shorter file; anywhere else an error, or a reject that is counted."""
+    records = [b"@%d x\n%s\n+\n%s\n" % (i, b"ACGT" * i, b"IIII" * i) for i in (1, 2, 3)]
+    content = b"".join(records)
+    whole = [len(b"".join(records[:count])) for count in range(1, 4)]
+    for size in range(1, len(content) + 1):
+        reader = read_sequences(io.BytesIO(content[:size]), format="fastq")
+        begun = sum(end < size for end in [0, *whole[:-1]])
+        try:
+            used = [record.id for record in reader]
+        except InputError:
+            continue
+        # The newline behind the qualities may be missing.
+        if size in whole or size + 1 in whole:
+            assert used == ["1", "2", "3"][:begun]
+        else:
+            assert len(used) < begun
+            assert reader.report.reasons == {"malformed": 1}
+
+
 @pytest.mark.parametrize("end", [b"\n\n", b"\n", b""])
 def test_last_fastq_record_may_be_empty(end: bytes) -> None:
     assert read(b"@a\nAC\n+\nII\n@b\n\n+" + end) == ([("a", "AC")], {"empty": 1})
