@@ -255,6 +255,17 @@ def test_file_that_cannot_be_read_exactly_is_an_error(
     assert in_memory or not content or not (tmp_path / "x.fa.fgi").exists() or "two contigs" in message
 
 
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_name_that_is_not_utf8_is_shown_by_its_bytes(tmp_path: Path, in_memory: bool) -> None:
+    path = write(tmp_path / "x.fa", ">caf\xe9 x\nACGT\n>b\nGG\n")
+    for _ in range(2):
+        genome = Genome(path, in_memory=in_memory)
+        assert genome.names == ("caf\\xe9", "b")
+        assert genome.fetch("caf\\xe9", 1) == "CGT"
+        with pytest.raises(ArgumentError, match=r"caf\\xe9:0-9 does not lie within"):
+            genome.fetch("caf\\xe9", 0, 9)
+
+
 def test_any_layout_is_read_into_memory(tmp_path: Path) -> None:
     path = write(tmp_path / "x.fa", "\xef\xbb\xbf\n>c words\nAC\n\nACGT \r\nA C\tG\n>d\n>e\r\nTT")
     genome = Genome(path, in_memory=True)
