@@ -325,6 +325,18 @@ def test_threads_processes_and_pickle_read_the_same(tmp_path: Path, kind: str) -
     assert pickle.loads(pickle.dumps(genome)).fetch_many(regions) == expected
 
 
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("soft_masked", [False, True])
+def test_pickle_keeps_the_options(tmp_path: Path, in_memory: bool, soft_masked: bool) -> None:
+    path = write(tmp_path / "x.fa", ">c\nACgt\n")
+    genome = Genome(path, in_memory=in_memory, soft_masked=soft_masked)
+    path_of_index = tmp_path / "x.fa.fgi"
+    path_of_index.unlink(missing_ok=True)
+    again = pickle.loads(pickle.dumps(genome))
+    assert again.fetch("c") == genome.fetch("c") == ("ACgt" if soft_masked else "ACGT")
+    assert path_of_index.exists() == (not in_memory)
+
+
 @pytest.mark.parametrize("kind", ["plain", "bgzf", "2bit"])
 def test_file_that_changes_while_it_is_open_is_an_error(tmp_path: Path, kind: str) -> None:
     text = ">c\n" + wrapped("ACGT" * 100, 60)

@@ -193,6 +193,48 @@ def test_letters_are_cleaned_and_counted() -> None:
     assert report.rejections[0].detail == "'*' at position 7 (from 0)"
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    raw=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["ACGT", "NN", "A", "acn"])), min_size=1),
+    min_length=st.sampled_from([1, 2, 4]),
+    on_duplicate=st.sampled_from(["keep", "reject", "ignore"]),
+    on_all_n=st.sampled_from(["keep", "reject"]),
+    bases=st.sampled_from([1, 7, 1000]),
+)
+def test_fasta_without_defects_is_judged_by_the_rules(
+    raw: list[tuple[str, str]], min_length: int, on_duplicate: str, on_all_n: str, bases: int
+) -> None:
+    """Batches in which no record need be refused are not looked at one by one; the account is the same."""
+    expected, reasons, seen, repeated = [], {}, set(), 0
+    for name, sequence in raw:
+        all_n = on_all_n == "reject" and sequence == "NN"
+        reason = "too_short" if len(sequence) < min_length else "all_n" if all_n else None
+        if reason is None and on_duplicate == "reject" and name in seen:
+            reason = "duplicate_id"
+        if reason:
+            reasons[reason] = reasons.get(reason, 0) + 1
+            continue
+        repeated += name in seen and on_duplicate == "keep"
+        seen.add(name)
+        expected.append((name, sequence.upper(), ()))
+    content = "".join(f">{name}\n{sequence}\n" for name, sequence in raw).encode()
+    reader = read_sequences(
+        io.BytesIO(content), min_length=min_length, on_duplicate=on_duplicate, on_all_n=on_all_n
+    )
+    found = []
+    try:
+        for batch in reader.batches(bases):
+            found += batch
+    except InputError:
+        assert not expected
+    report = reader.report
+    assert (found, report.reasons, report.duplicate_ids) == (expected, reasons, repeated)
+    assert (report.n_in, report.n_out) == (len(raw), len(expected))
+    assert report.bases_out == sum(len(sequence) for _, sequence, _ in expected)
+    assert report.all_n_records == sum(sequence == "NN" for _, sequence, _ in expected)
+    assert report.lowercase_bases == 3 * sum(sequence == "ACN" for _, sequence, _ in expected)
+
+
 def test_name_that_is_not_utf8_keeps_its_record() -> None:
     assert read(b">caf\xe9 x\nACGT\n") == ([("caf\\xe9", "ACGT")], {})
 
