@@ -129,6 +129,28 @@ def test_parser_does_not_depend_on_how_the_bytes_are_cut(
         _core.limit_instruction_set(best)
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    tens=st.lists(st.integers(1, 20), min_size=2, max_size=12),
+    instructions=st.sampled_from(["baseline", "avx2", "avx512"]),
+)
+def test_lines_that_end_where_longer_ones_would_are_joined(tens: list[int], instructions: str) -> None:
+    """With line ends included, all lengths are multiples of ten: line ends meet again and again."""
+    lines = ["ACGTTGCAGA"[number % 3 :][:1] * (10 * ten - 1) for number, ten in enumerate(tens)]
+    lines = [lines[0], *lines, lines[0] * 3]
+    best = _core.limit_instruction_set("avx512")
+    try:
+        _core.limit_instruction_set(instructions)
+        parser = _core.SequenceParser("fasta")
+        parser.feed((">a\n" + "\n".join(lines) + "\n" + ">b\n" * 40).encode())
+        parser.finish()
+    finally:
+        _core.limit_instruction_set(best)
+    _, sequences, counts, _ = parser.take(1, 1)
+    assert sequences == ["".join(lines)]
+    assert counts.tolist() == [[0, 0, 0, 0, 0, len("".join(lines)), 0]]
+
+
 @pytest.mark.parametrize(
     ("content", "format", "error", "message"),
     [
