@@ -103,6 +103,15 @@ def test_whole_file_pyfastx(benchmark, whole):
     check(benchmark, whole, lambda: list(pyfastx.Fasta(str(whole), build_index=False)), as_list)
 
 
+def test_whole_file_pyfastx_upper(benchmark, whole):
+    """Upper case as ours, though without the check of the letters."""
+
+    def run() -> Records:
+        return list(pyfastx.Fasta(str(whole), build_index=False, uppercase=True))
+
+    check(benchmark, whole, run, as_list)
+
+
 def test_whole_file_pysam(benchmark, whole):
     def run() -> Records:
         with pysam.FastxFile(str(whole)) as file:

@@ -255,6 +255,17 @@ def test_file_that_cannot_be_read_exactly_is_an_error(
     assert in_memory or not content or not (tmp_path / "x.fa.fgi").exists() or "two contigs" in message
 
 
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_name_that_is_not_utf8_is_shown_by_its_bytes(tmp_path: Path, in_memory: bool) -> None:
+    path = write(tmp_path / "x.fa", ">caf\xe9 x\nACGT\n>b\nGG\n")
+    for _ in range(2):
+        genome = Genome(path, in_memory=in_memory)
+        assert genome.names == ("caf\\xe9", "b")
+        assert genome.fetch("caf\\xe9", 1) == "CGT"
+        with pytest.raises(ArgumentError, match=r"caf\\xe9:0-9 does not lie within"):
+            genome.fetch("caf\\xe9", 0, 9)
+
+
 def test_any_layout_is_read_into_memory(tmp_path: Path) -> None:
     path = write(tmp_path / "x.fa", "\xef\xbb\xbf\n>c words\nAC\n\nACGT \r\nA C\tG\n>d\n>e\r\nTT")
     genome = Genome(path, in_memory=True)
@@ -312,6 +323,18 @@ def test_threads_processes_and_pickle_read_the_same(tmp_path: Path, kind: str) -
     assert [genome.fetch(*region) for region in regions] == expected
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
     assert pickle.loads(pickle.dumps(genome)).fetch_many(regions) == expected
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("soft_masked", [False, True])
+def test_pickle_keeps_the_options(tmp_path: Path, in_memory: bool, soft_masked: bool) -> None:
+    path = write(tmp_path / "x.fa", ">c\nACgt\n")
+    genome = Genome(path, in_memory=in_memory, soft_masked=soft_masked)
+    path_of_index = tmp_path / "x.fa.fgi"
+    path_of_index.unlink(missing_ok=True)
+    again = pickle.loads(pickle.dumps(genome))
+    assert again.fetch("c") == genome.fetch("c") == ("ACgt" if soft_masked else "ACGT")
+    assert path_of_index.exists() == (not in_memory)
 
 
 @pytest.mark.parametrize("kind", ["plain", "bgzf", "2bit"])

@@ -129,6 +129,29 @@ def test_parser_does_not_depend_on_how_the_bytes_are_cut(
         _core.limit_instruction_set(best)
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    tens=st.lists(st.integers(1, 20), min_size=2, max_size=12),
+    instructions=st.sampled_from(["baseline", "avx2", "avx512"]),
+)
+def test_lines_that_end_where_longer_ones_would_are_joined(tens: list[int], instructions: str) -> None:
+    """With line ends included, all lengths are multiples of ten: line ends meet again and again."""
+    # Not DNA, so that the letters come as they were read: cleaning would remove a line end left in them.
+    lines = ["LFE"[number % 3] * (10 * ten - 1) for number, ten in enumerate(tens)]
+    lines = [lines[0], *lines, lines[0] * 3]
+    best = _core.limit_instruction_set("avx512")
+    try:
+        _core.limit_instruction_set(instructions)
+        parser = _core.SequenceParser("fasta")
+        parser.feed((">a\n" + "\n".join(lines) + "\n" + ">b\n" * 40).encode())
+        parser.finish()
+    finally:
+        _core.limit_instruction_set(best)
+    _, _, counts, suspects = parser.take(1, 1)
+    assert suspects == {0: ("".join(lines), "")}
+    assert counts[0, 4] == len("".join(lines))
+
+
 @pytest.mark.parametrize(
     ("content", "format", "error", "message"),
     [
@@ -160,6 +183,26 @@ def test_fastq_record_with_wrong_quality_is_rejected_with_its_number() -> None:
     assert rejection.detail == "3 bases but 2 quality values"
 
 
+def test_fastq_cut_at_any_byte_loses_no_record_silently() -> None:
+    """Cut between records it is a shorter file; anywhere else an error, or a reject that is counted."""
+    records = [b"@%d x\n%s\n+\n%s\n" % (i, b"ACGT" * i, b"IIII" * i) for i in (1, 2, 3)]
+    content = b"".join(records)
+    whole = [len(b"".join(records[:count])) for count in range(1, 4)]
+    for size in range(1, len(content) + 1):
+        reader = read_sequences(io.BytesIO(content[:size]), format="fastq")
+        begun = sum(end < size for end in [0, *whole[:-1]])
+        try:
+            used = [record.id for record in reader]
+        except InputError:
+            continue
+        # The newline behind the qualities may be missing.
+        if size in whole or size + 1 in whole:
+            assert used == ["1", "2", "3"][:begun]
+        else:
+            assert len(used) < begun
+            assert reader.report.reasons == {"malformed": 1}
+
+
 @pytest.mark.parametrize("end", [b"\n\n", b"\n", b""])
 def test_last_fastq_record_may_be_empty(end: bytes) -> None:
     assert read(b"@a\nAC\n+\nII\n@b\n\n+" + end) == ([("a", "AC")], {"empty": 1})
@@ -171,6 +214,48 @@ def test_letters_are_cleaned_and_counted() -> None:
     report = reader.report
     assert (report.lowercase_bases, report.gap_bases, report.rna_bases, report.iupac_bases) == (4, 3, 1, 2)
     assert report.rejections[0].detail == "'*' at position 7 (from 0)"
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    raw=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["ACGT", "NN", "A", "acn"])), min_size=1),
+    min_length=st.sampled_from([1, 2, 4]),
+    on_duplicate=st.sampled_from(["keep", "reject", "ignore"]),
+    on_all_n=st.sampled_from(["keep", "reject"]),
+    bases=st.sampled_from([1, 7, 1000]),
+)
+def test_fasta_without_defects_is_judged_by_the_rules(
+    raw: list[tuple[str, str]], min_length: int, on_duplicate: str, on_all_n: str, bases: int
+) -> None:
+    """Batches in which no record need be refused are not looked at one by one; the account is the same."""
+    expected, reasons, seen, repeated = [], {}, set(), 0
+    for name, sequence in raw:
+        all_n = on_all_n == "reject" and sequence == "NN"
+        reason = "too_short" if len(sequence) < min_length else "all_n" if all_n else None
+        if reason is None and on_duplicate == "reject" and name in seen:
+            reason = "duplicate_id"
+        if reason:
+            reasons[reason] = reasons.get(reason, 0) + 1
+            continue
+        repeated += name in seen and on_duplicate == "keep"
+        seen.add(name)
+        expected.append((name, sequence.upper(), ()))
+    content = "".join(f">{name}\n{sequence}\n" for name, sequence in raw).encode()
+    reader = read_sequences(
+        io.BytesIO(content), min_length=min_length, on_duplicate=on_duplicate, on_all_n=on_all_n
+    )
+    found = []
+    try:
+        for batch in reader.batches(bases):
+            found += batch
+    except InputError:
+        assert not expected
+    report = reader.report
+    assert (found, report.reasons, report.duplicate_ids) == (expected, reasons, repeated)
+    assert (report.n_in, report.n_out) == (len(raw), len(expected))
+    assert report.bases_out == sum(len(sequence) for _, sequence, _ in expected)
+    assert report.all_n_records == sum(sequence == "NN" for _, sequence, _ in expected)
+    assert report.lowercase_bases == 3 * sum(sequence == "ACN" for _, sequence, _ in expected)
 
 
 def test_name_that_is_not_utf8_keeps_its_record() -> None:
