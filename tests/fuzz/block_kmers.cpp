@@ -1,11 +1,12 @@
 // Non-overlapping k-mers of any bytes against their definition, taken one character at a time.
+#include "fastgenome/block_kmers.hpp"
+
 #include <array>
 #include <memory>
 #include <numeric>
 #include <string_view>
 #include <vector>
 
-#include "fastgenome/kmer.hpp"
 #include "fuzzing.hpp"
 
 namespace {

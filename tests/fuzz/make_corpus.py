@@ -5,6 +5,7 @@ small, ordinary and different, and the fuzzer makes the rest of them.
 """
 
 import random
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,15 +94,52 @@ def features() -> Iterator[bytes]:
 
 
 def sequences() -> Iterator[bytes]:
-    """Format, size of pieces, spread of sizes, file."""
+    """Instruction set, format, size of pieces, spread of sizes, file."""
+    for number, text in enumerate(fasta_files()):
+        yield bytes([number % 3, 0, number * 7 % 160, number % 32]) + text
     for step in (0, 6, 63):
         for text in (FASTA, b"\xef\xbb\xbf" + FASTA, FASTA[:-1], b">a\rACGT\r", b"ACGT\n", b""):
-            yield bytes([0, step, 3]) + text
+            yield bytes([step % 3, 0, step, 3]) + text
         for text in (FASTQ, FASTQ[:-1], FASTQ[:20], b"@a\nAC\nGT\n+\nIIII\n", b"x"):
-            yield bytes([1, step, 3]) + text
+            yield bytes([step % 3, 1, step, 3]) + text
 
 
-TARGETS = (cleaning, characters, sliding_kmers, block_kmers, bpe, batch, features, sequences)
+def fasta_files() -> Iterator[bytes]:
+    """Two contigs in lines around the size of a register, and a third without letters."""
+    chosen = random.Random(5)
+    for width in (1, 7, 60, 64, 70, 100):
+        for end in (b"\n", b"\r\n"):
+            lines = [bytes(chosen.choices(b"ACGTNacgtu", k=n)) for n in (width, width, (width + 1) // 2)]
+            text = b"".join(line + end for name in (b">one x", b">two") for line in (name, *lines))
+            yield text
+            yield text[: -len(end)]
+            yield text + b">three" + end
+
+
+def indexed_fasta() -> Iterator[bytes]:
+    """Instruction set, case, size of pieces, which number is wrong and by how much, file."""
+    for number, text in enumerate(fasta_files()):
+        yield bytes([number % 3, number % 2, number * 3 % 80, number * 5 % 256, number * 37 % 256]) + text
+
+
+def two_bit() -> Iterator[bytes]:
+    """Instruction set, flags, file; with flag 2, layout and letters of a sound one."""
+    chosen = random.Random(6)
+    for number, size in enumerate((0, 1, 4, 10, 37, 200)):
+        for order in "<>":
+            record = struct.pack(f"{order}4I", size, 0, 0, 0) + chosen.randbytes((size + 3) // 4)
+            header = (
+                struct.pack(f"{order}4I", 0x1A412743, 0, 1, 0) + b"\x03one" + struct.pack(f"{order}I", 24)
+            )
+            yield bytes([number % 3, number % 2]) + header + record
+        for flags in (2, 3):
+            yield bytes([number % 3, flags, number % 2, number // 2 % 2]) + chosen.randbytes(size)
+
+
+TARGETS = (
+    *(cleaning, characters, sliding_kmers, block_kmers, bpe, batch, features),
+    *(sequences, indexed_fasta, two_bit),
+)
 
 
 def main(folder: Path) -> None:

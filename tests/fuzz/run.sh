@@ -63,7 +63,7 @@ fi
 longest() {
     case "$1" in
         bpe) echo 256 ;;
-        batch | block_kmers | sequences) echo 600 ;;
+        batch | block_kmers | indexed_fasta | sequences | two_bit) echo 600 ;;
         *) echo 1100 ;;
     esac
 }

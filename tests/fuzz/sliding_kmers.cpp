@@ -1,9 +1,10 @@
 // Sliding k-mers of any bytes, at any k and stride and with ids in any order, against their definition.
+#include "fastgenome/sliding_kmers.hpp"
+
 #include <numeric>
 #include <string_view>
 #include <vector>
 
-#include "fastgenome/kmer.hpp"
 #include "fuzzing.hpp"
 
 namespace {
