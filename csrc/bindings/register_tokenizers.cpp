@@ -16,6 +16,7 @@
 #include "fastgenome/block_kmers.hpp"
 #include "fastgenome/bpe.hpp"
 #include "fastgenome/character.hpp"
+#include "fastgenome/only_bases.hpp"
 #include "fastgenome/sliding_kmers.hpp"
 #include "register.hpp"
 
@@ -108,7 +109,7 @@ py::tuple clean(const py::object& sequences) {
         for (std::size_t i = 0; i < size; ++i, row += 5) {
             const Text text = batch.texts()[i];
             CleaningCounts found;
-            if (!is_clean(text)) {
+            if (!only_upper_bases(text)) {
                 is_changed[i] = true;
                 changed[i].resize(text.size());
                 const Cleaned outcome = clean_into(text, changed[i]);

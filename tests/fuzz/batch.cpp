@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fastgenome/character.hpp"
+#include "fastgenome/only_bases.hpp"
 #include "fuzzing.hpp"
 
 namespace {
@@ -41,7 +42,7 @@ std::vector<std::int32_t> by_definition(const std::vector<std::uint8_t>& text, b
                                         bool has_literals) {
     static const auto ids_of = character_ids();
     std::vector<std::uint8_t> plain = text;
-    if (clean && !fastgenome::is_clean(text)) {
+    if (clean && !fastgenome::only_upper_bases(text)) {
         plain.resize(static_cast<std::size_t>(fastgenome::clean_into(text, plain).length));
     }
     const std::string_view characters(reinterpret_cast<const char*>(plain.data()), plain.size());

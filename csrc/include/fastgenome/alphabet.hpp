@@ -19,8 +19,6 @@
 #include <span>
 #include <string_view>
 
-#include "instruction_sets.hpp"
-
 namespace fastgenome {
 
 using Text = std::span<const std::uint8_t>;
@@ -87,55 +85,6 @@ constexpr std::array<CleaningRule, 256> make_cleaning_rules() noexcept {
 inline constexpr auto cleaning_rules = make_cleaning_rules();
 
 }  // namespace detail
-
-namespace detail {
-
-struct CleanText {
-    static bool run(Text text) noexcept {
-        const std::uint8_t* bytes = text.data();
-        const auto size = static_cast<std::int64_t>(text.size());
-        std::uint8_t any = 0;
-        for (std::int64_t i = 0; i < size; ++i) {
-            // A chain of selections: gcc turns it into vector instructions, which it does not do with || or a
-            // table.
-            std::uint8_t other = bytes[i] == 'A' ? 0 : 0xFF;
-            other = bytes[i] == 'C' ? 0 : other;
-            other = bytes[i] == 'G' ? 0 : other;
-            other = bytes[i] == 'T' ? 0 : other;
-            other = bytes[i] == 'N' ? 0 : other;
-            any |= other;
-        }
-        return any == 0;
-    }
-
-#ifdef FASTGENOME_X86
-    FASTGENOME_AVX512 static bool run_avx512(Text text) noexcept {
-        // The low four bits of a byte look up the letter that it has to be; from 128 on they look up zero.
-        alignas(16) static constexpr std::array<std::uint8_t, 16> letters = {1, 'A', 0, 'C', 'T', 0, 0,   'G',
-                                                                             0, 0,   0, 0,   0,   0, 'N', 0};
-        const __m512i spelling =
-            _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(letters.data())));
-        const std::size_t size = text.size();
-        __mmask64 others = 0;
-        std::size_t i = 0;
-        for (; i + 64 <= size; i += 64) {
-            const __m512i bytes = _mm512_loadu_si512(text.data() + i);
-            others |= _mm512_cmpneq_epu8_mask(_mm512_shuffle_epi8(spelling, bytes), bytes);
-        }
-        if (i < size) {
-            const __mmask64 rest = ~__mmask64{0} >> (64 - (size - i));
-            const __m512i bytes = _mm512_maskz_loadu_epi8(rest, text.data() + i);
-            others |= _mm512_mask_cmpneq_epu8_mask(rest, _mm512_shuffle_epi8(spelling, bytes), bytes);
-        }
-        return others == 0;
-    }
-#endif
-};
-
-}  // namespace detail
-
-// Whether cleaning would leave `text` as it is: only A, C, G, T and N.
-inline bool is_clean(Text text) noexcept { return dispatch<detail::CleanText>(text); }
 
 // Writes the cleaned sequence to `out`, which must hold at least text.size() bytes.
 inline Cleaned clean_into(Text text, std::span<std::uint8_t> out) noexcept {

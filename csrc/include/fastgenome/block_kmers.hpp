@@ -82,11 +82,12 @@ class BlockKmers {
         static bool are_bases(const std::uint8_t* bytes, std::size_t size) noexcept {
             std::uint8_t any = 0;
             for (std::size_t i = 0; i < size; ++i) {
-                std::uint8_t other = bytes[i] == 'A' ? 0 : 0xFF;
-                other = bytes[i] == 'C' ? 0 : other;
-                other = bytes[i] == 'G' ? 0 : other;
-                other = bytes[i] == 'T' ? 0 : other;
-                any |= other;
+                // The distance to the nearest letter, see only_bases.hpp.
+                std::uint8_t distance = 0xFF;
+                for (const char base : std::string_view("ACGT")) {
+                    distance = std::min(distance, static_cast<std::uint8_t>(bytes[i] ^ base));
+                }
+                any |= distance;
             }
             return any == 0;
         }

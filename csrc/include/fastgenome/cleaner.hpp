@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "alphabet.hpp"
+#include "only_bases.hpp"
 #include "parallel.hpp"
 
 namespace fastgenome {
@@ -18,7 +19,7 @@ class Cleaner {
     // The cleaned text, valid until the next call.
     Text clean(Text text) {
         last_was_dna_ = true;
-        if (is_clean(text)) return text;
+        if (only_upper_bases(text)) return text;
         buffer_.resize(std::max(buffer_.size(), text.size()));
         const Cleaned outcome = clean_into(text, buffer_);
         last_was_dna_ = outcome.counts.invalid == 0;

@@ -36,7 +36,7 @@ inline bool digits_of(const std::uint8_t* bytes, std::int64_t size, const Letter
     std::uint8_t any = 0;
     for (std::int64_t i = 0; i < size; ++i) {
         const std::uint8_t byte = bytes[i];
-        // Selections become vector instructions, see CleanText. Whether the byte is a letter is found by
+        // Selections become vector instructions. Whether the byte is a letter is found by
         // spelling the digit again; a chain of comparisons would become a switch where the letters are known
         // to the compiler, which takes ten times as long.
         const std::uint8_t second = byte == letters[1] ? 0xFF : 0;
@@ -113,8 +113,10 @@ class KmerRegister {
             digits[letters[digit] & 15] = digit;
         }
         spelling[0] = 1;  // zero is no letter either
-        spelling_ = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(spelling.data())));
-        digits_ = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(digits.data())));
+        spelling_ = _mm512_maskz_broadcast_i32x4(
+            0xFFFF, _mm_load_si128(reinterpret_cast<const __m128i*>(spelling.data())));
+        digits_ = _mm512_maskz_broadcast_i32x4(
+            0xFFFF, _mm_load_si128(reinterpret_cast<const __m128i*>(digits.data())));
     }
 
     // Sets the codes of the 64 bytes `text`.
