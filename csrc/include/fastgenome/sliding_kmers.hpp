@@ -33,7 +33,9 @@ class SlidingKmers {
         : k_(k), stride_(stride), unknown_(unknown), ids_(std::move(ids)) {
         if (k < 1 || k > maximum_k) throw std::invalid_argument("k must lie between 1 and 8");
         if (stride < 1) throw std::invalid_argument("stride must be at least 1");
-        if (!std::is_permutation(letters.begin(), letters.end(), "ACGT", "ACGT" + 4))
+        // One range of one literal: two equal literals need not be the same object.
+        constexpr std::string_view bases = "ACGT";
+        if (!std::is_permutation(letters.begin(), letters.end(), bases.begin(), bases.end()))
             throw std::invalid_argument("letters must be A, C, G and T in some order");
         if (ids_.size() != std::size_t{1} << (2 * k))
             throw std::invalid_argument("ids must have 4^k entries");
