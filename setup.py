@@ -21,6 +21,7 @@ core = Pybind11Extension(
 setup(
     packages=[
         "fastgenome",
+        "fastgenome.features",
         "fastgenome.kernels",
         "fastgenome.models",
         "fastgenome.models.tiny_weights",

@@ -117,7 +117,11 @@ def test_only_ops_imports_kernels() -> None:
 
 
 def test_only_the_typed_faces_import_the_core() -> None:
-    users = {name for name, path in modules() if any(i.split(".")[0] == "_core" for i in inner_imports(path))}
+    users = {
+        room(name)[0]
+        for name, path in modules()
+        if any(i.split(".")[0] == "_core" for i in inner_imports(path))
+    }
     assert users
     assert users <= CORE_USERS
 

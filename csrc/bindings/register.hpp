@@ -8,6 +8,7 @@ namespace fastgenome {
 void register_runtime(pybind11::module_& module);
 void register_tokenizers(pybind11::module_& module);
 void register_features(pybind11::module_& module);
+void register_curves(pybind11::module_& module);
 void register_sequences(pybind11::module_& module);
 
 }  // namespace fastgenome
