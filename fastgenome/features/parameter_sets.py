@@ -61,6 +61,8 @@ class ParameterSet:
                 raise ArgumentError(
                     f"blocks={self.blocks}: expected orders of 1 to 8 and phases of at least 1"
                 )
+        if len(set(self.blocks)) < len(self.blocks):
+            raise ArgumentError(f"blocks={self.blocks}: a block stands twice")
         if self.norm not in ("count", "length", "phase", "conditional"):
             raise ArgumentError(f"norm={self.norm!r}: expected count, length, phase or conditional")
         if self.layout not in ("phase-major", "prefix-major"):

@@ -16,7 +16,6 @@ from fastgenome.errors import ArgumentError
 from fastgenome.features.rows import RowPlan, UnknownPolicy, check_unknown, output, require_dna, require_known
 from fastgenome.features.transformers import GCContent
 
-
 _INVALID = 4  # the column of clean's counts that holds what is not DNA
 
 
