@@ -121,24 +121,32 @@ void count_columns(const std::uint16_t* columns, std::int64_t size, std::int64_t
     }
 }
 
+// Counts a few k-mers, for which the coder of blocks is too much: those that begin in text[begin, end).
+template <typename Counter>
+void count_few(const std::uint8_t* text, std::int64_t begin, std::int64_t end, const KmerTable& table,
+               Counter* counts) noexcept {
+    for (std::int64_t start = begin; start < end; ++start) {
+        std::size_t code = 0;
+        for (int i = 0; i < table.k; ++i) {
+            const int bits = (text[start + i] >> 1) & 3;
+            code = code << 2 | static_cast<std::size_t>(bits ^ (bits >> 1));
+        }
+        const std::size_t column = table.columns.empty() ? code : table.columns[code];
+        const std::int64_t phase = table.phases == 1 ? 0 : start % table.phases;
+        ++counts[static_cast<std::size_t>(phase) * table.width + column];
+    }
+}
+
 // Counts the k-mers that begin in text[begin, end), all of bases alone; text[end + k - 1) must exist.
 template <typename Counter>
 void count_range(const std::uint8_t* text, std::int64_t begin, std::int64_t end, const KmerTable& table,
                  Counter* counts) noexcept {
+    if (end - begin < code_bases) return count_few(text, begin, end, table, counts);
     std::array<std::uint16_t, code_block_places> codes;
     for (std::int64_t start = begin; start < end; start += code_block_places) {
         const std::int64_t places = std::min(code_block_places, end - start);
-        // The coder looks seven bases beyond each place, which may not be there.
-        std::array<std::uint8_t, code_block_places + code_bases> copy;
-        const std::uint8_t* bytes = text + start;
         const std::int64_t present = end + table.k - 1 - start;
-        const std::int64_t needed = places + code_bases - 1;
-        if (present < needed) {
-            std::memcpy(copy.data(), bytes, static_cast<std::size_t>(present));
-            std::memset(copy.data() + present, 'A', static_cast<std::size_t>(needed - present));
-            bytes = copy.data();
-        }
-        dispatch<CodeBases>(bytes, places, code_shift(table.k), codes.data());
+        dispatch<CodeBases>(text + start, places, present, code_shift(table.k), codes.data());
         if (!table.columns.empty()) {
             const std::uint16_t* const columns = table.columns.data();
             for (std::int64_t i = 0; i < places; ++i) codes[i] = columns[codes[i]];
@@ -159,6 +167,15 @@ struct AddMarginals {
         for (std::int64_t i = 0; i < groups; ++i) {
             for (int j = 0; j < group_size; ++j) counts[i] += source[i * group_size + j];
         }
+    }
+};
+
+struct SumCounts {
+    template <typename Counter>
+    static Counter run(const Counter* counts, std::int64_t size) noexcept {
+        Counter total = 0;
+        for (std::int64_t i = 0; i < size; ++i) total += counts[i];
+        return total;
     }
 };
 

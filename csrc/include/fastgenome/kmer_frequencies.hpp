@@ -68,8 +68,7 @@ class KmerRows {
         const auto size = static_cast<std::int64_t>(width());
         double total = 1.0;
         if (frequencies_) {
-            Counter sum = 0;
-            for (std::int64_t i = 0; i < size; ++i) sum += counts[i];
+            const Counter sum = dispatch<detail::SumCounts>(counts, size);
             if (sum > 0) total = static_cast<double>(sum);
         }
         dispatch<detail::WriteQuotients>(counts, size, total, out);

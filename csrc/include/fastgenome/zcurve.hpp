@@ -96,15 +96,6 @@ struct WriteComponents {
 #endif
 };
 
-struct SumCounts {
-    template <typename Counter>
-    static Counter run(const Counter* counts, std::int64_t size) noexcept {
-        Counter total = 0;
-        for (std::int64_t i = 0; i < size; ++i) total += counts[i];
-        return total;
-    }
-};
-
 // Each prefix's components divided by the sum of its four counts.
 struct WriteConditional {
     template <typename Counter, typename Value>
