@@ -74,6 +74,9 @@ class _Rows:
         unknown: str,
         threads: int = 0,
     ) -> int: ...
+    def sum_windows(
+        self, sequence: str | bytes, counter: int, *, window: int, stride: int
+    ) -> int: ...
 
 class KmerRows(_Rows):
     def __init__(self, k: int, columns: NDArray[np.uint16], width: int, frequencies: bool) -> None: ...

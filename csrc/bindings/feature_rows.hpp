@@ -100,6 +100,13 @@ pybind11::tuple fill(const Rows& rows, const pybind11::object& sequences, const 
     return fill_as(rows, batch, checked_rows<double>(out, n, width), policy, threads, wide);
 }
 
+inline Windows checked_windows(Text text, std::int64_t window, std::int64_t stride) {
+    if (window < 1 || window > std::numeric_limits<std::int32_t>::max() || stride < 1)
+        throw pybind11::value_error("window must lie between 1 and 2^31 - 1, stride be at least 1");
+    if (!is_clean(text)) throw pybind11::value_error("the sequence must be clean");
+    return {window, stride};
+}
+
 // `rows.fill_windows(sequence, out, ...)`: the sequence must be clean. Returns the first refused window or
 // -1.
 template <typename Rows>
@@ -107,10 +114,7 @@ std::int64_t fill_windows(const Rows& rows, const pybind11::object& sequence, co
                           std::int64_t window, std::int64_t stride, std::string_view unknown, int threads) {
     const TextBatch batch(pybind11::make_tuple(sequence));
     const Text text = batch.texts()[0];
-    if (window < 1 || window > std::numeric_limits<std::int32_t>::max() || stride < 1)
-        throw pybind11::value_error("window must lie between 1 and 2^31 - 1, stride be at least 1");
-    if (!is_clean(text)) throw pybind11::value_error("the sequence must be clean");
-    const Windows windows{window, stride};
+    const Windows windows = checked_windows(text, window, stride);
     const std::int64_t n = windows.count(static_cast<std::int64_t>(text.size()));
     const auto width = static_cast<std::int64_t>(rows.width());
     const UnknownPolicy policy = unknown_policy(unknown);
@@ -120,6 +124,18 @@ std::int64_t fill_windows(const Rows& rows, const pybind11::object& sequence, co
     };
     if (out.dtype().is(pybind11::dtype::of<float>())) return write(checked_rows<float>(out, n, width));
     return write(checked_rows<double>(out, n, width));
+}
+
+// `rows.sum_windows(sequence, ...)`: for measurements and tests of the sliding alone.
+template <typename Rows>
+std::int64_t sum_of_windows(const Rows& rows, const pybind11::object& sequence, std::size_t counter,
+                            std::int64_t window, std::int64_t stride) {
+    const TextBatch batch(pybind11::make_tuple(sequence));
+    const Text text = batch.texts()[0];
+    const Windows windows = checked_windows(text, window, stride);
+    if (counter >= rows.tables().size()) throw pybind11::value_error("there is no such counter");
+    const pybind11::gil_scoped_release released;
+    return sum_windows(text, rows, windows, counter);
 }
 
 // The methods that all kinds of rows have.
@@ -135,6 +151,10 @@ void define_rows(Class& bound) {
     bound.def("fill_windows", &fill_windows<Rows>, "sequence"_a, "out"_a, pybind11::kw_only(), "window"_a,
               "stride"_a, "unknown"_a, "threads"_a = 0,
               "Rows of the windows of a clean sequence. Returns the first that is refused for an N, or -1.");
+    bound.def("sum_windows", &sum_of_windows<Rows>, "sequence"_a, "counter"_a, pybind11::kw_only(),
+              "window"_a, "stride"_a,
+              "The sum of one counter over the windows of a clean sequence: what sliding costs without "
+              "writing rows.");
 }
 
 }  // namespace fastgenome

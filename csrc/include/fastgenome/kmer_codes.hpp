@@ -112,8 +112,9 @@ inline void find_runs(const std::uint8_t* bytes, std::int64_t places, std::int64
 
 }  // namespace detail
 
-// Codes and runs of text[begin, begin + places); the end of the text ends a run like an N.
-inline void code_bases_of(Text text, std::int64_t begin, std::int64_t places, std::uint16_t* codes,
+// Codes and runs of text[begin, begin + places); the end of the text ends a run like an N. Returns whether
+// all places begin with eight bases up to the end of the text. `codes` has room as for CodeBases.
+inline bool code_bases_of(Text text, std::int64_t begin, std::int64_t places, std::uint16_t* codes,
                           std::uint8_t* runs) noexcept {
     const std::int64_t needed = places + code_bases - 1;
     const std::int64_t present = std::min(needed, static_cast<std::int64_t>(text.size()) - begin);
@@ -125,6 +126,7 @@ inline void code_bases_of(Text text, std::int64_t begin, std::int64_t places, st
     } else {
         detail::find_runs(bytes, places, present, runs);
     }
+    return known;
 }
 
 }  // namespace fastgenome

@@ -95,6 +95,19 @@ std::int64_t write_windows(Text text, const Rows& rows, const Windows& windows, 
 
 }  // namespace detail
 
+// The sum of one counter over all windows: what the sliding costs without the writing of rows.
+template <typename Rows>
+std::int64_t sum_windows(Text text, const Rows& rows, const Windows& windows, std::size_t counter) {
+    RollingCounts rolling(text, windows.length, rows.tables(), rows.needs_bases());
+    const std::int64_t count = windows.count(static_cast<std::int64_t>(text.size()));
+    std::int64_t sum = 0;
+    for (std::int64_t w = 0; w < count; ++w) {
+        rolling.move_to(w * windows.stride);
+        sum += rolling.counts()[counter];
+    }
+    return sum;
+}
+
 // Writes windows.count(text.size()) rows of rows.width() numbers. Returns the first window that is refused,
 // or -1. A window must be shorter than 2^31.
 template <typename Rows, typename Value>
