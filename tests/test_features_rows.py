@@ -261,7 +261,7 @@ read_only.flags.writeable = False
     [
         (lambda: ParameterSet(((0, 1),)), "orders of 1 to 8"),
         (lambda: ParameterSet(((9, 1),)), "orders of 1 to 8"),
-        (lambda: ParameterSet(((1, 0),)), "phases of at least 1"),
+        (lambda: ParameterSet(((1, 0),)), "phases of 1 to 1024"),
         (lambda: ParameterSet(((1, 1),), "other"), "norm='other'"),
         (lambda: ParameterSet(((1, 1),), layout="other"), "layout='other'"),
         (lambda: ParameterSet(((1, 1),), letters="ACGG"), "letters='ACGG'"),

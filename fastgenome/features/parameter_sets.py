@@ -57,10 +57,8 @@ class ParameterSet:
 
     def __post_init__(self) -> None:
         for order, phases in self.blocks:
-            if not 1 <= order <= 8 or phases < 1:
-                raise ArgumentError(
-                    f"blocks={self.blocks}: expected orders of 1 to 8 and phases of at least 1"
-                )
+            if not 1 <= order <= 8 or not 1 <= phases <= 1024:
+                raise ArgumentError(f"blocks={self.blocks}: expected orders of 1 to 8, phases of 1 to 1024")
         if len(set(self.blocks)) < len(self.blocks):
             raise ArgumentError(f"blocks={self.blocks}: a block stands twice")
         if self.norm not in ("count", "length", "phase", "conditional"):
@@ -107,8 +105,8 @@ def parameter_set(parameters: ParameterSet | int | None, orders: Sequence[int], 
         return named_set(parameters)
     if not orders or not all(1 <= order <= 8 for order in orders):
         raise ArgumentError(f"orders={orders!r}: expected one or more of 1 to 8")
-    if phases < 1:
-        raise ArgumentError(f"phases={phases!r}: expected at least 1")
+    if not 1 <= phases <= 1024:
+        raise ArgumentError(f"phases={phases!r}: expected 1 to 1024")
     return ParameterSet(tuple((order, phases) for order in orders))
 
 

@@ -22,6 +22,7 @@
 namespace fastgenome {
 
 inline constexpr int maximum_counted_k = code_bases;
+inline constexpr int maximum_phases = 1024;
 
 struct KmerTable {
     int k = 1;
@@ -40,7 +41,8 @@ class KmerTables {
     // Adds a table of all 4^k columns. A table of the same phases and a higher k saves its counting: each of
     // the k-mers begins one of those, but for the last few before an N or the end.
     void add(int k, int phases) {
-        if (phases < 1) throw std::invalid_argument("phases must be at least 1");
+        if (phases < 1 || phases > maximum_phases)
+            throw std::invalid_argument("phases must lie between 1 and 1024");
         push({k, phases, checked_width(k), size_});
         for (KmerTable& table : tables_) table.source = source_of(table);
         order_.clear();

@@ -2,30 +2,38 @@
 //
 // Contract: the text is clean. Moving the window costs in proportion to the bases that enter and leave it,
 // whatever its length; a window that shares no base with the last one is counted anew. The counts are exact:
-// those of count_kmers for that window, but that phases count from the beginning of the text. Memory: three
-// bytes for each base of the window. Moving neither throws nor allocates.
+// those of count_kmers for that window, but that phases count from the beginning of the text. Memory: five
+// bytes for each base of the window and each number of phases in use. Moving neither throws nor allocates.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstdint>
 #include <span>
 #include <vector>
 
 #include "alphabet.hpp"
+#include "instruction_sets.hpp"
 #include "kmer_codes.hpp"
 #include "kmer_counts.hpp"
 
 namespace fastgenome {
 
-// Codes and runs of the places that a window has reached, as many as it can hold.
-class CodeRing {
+// The keys and runs of the places that a window has reached, as many as it can hold.
+//
+// A place's key is its phase before the code of its eight bases: phase << 16 | code. Shifted like the code it
+// is the number of a counter of a table. Where the only table has a map of columns, the key is the column.
+class KeyRing {
   public:
-    CodeRing(Text text, std::int64_t window) : text_(text) {
+    KeyRing(Text text, std::int64_t window, const KmerTable& table)
+        : text_(text), phases_(table.phases), mapped_(table.columns.empty() ? nullptr : &table) {
         const auto places = static_cast<std::uint64_t>(window + 2 * code_block_places);
         mask_ = static_cast<std::int64_t>(std::bit_ceil(places)) - 1;
-        codes_.resize(static_cast<std::size_t>(mask_) + 1);
-        runs_.resize(codes_.size());
+        keys_.resize(static_cast<std::size_t>(mask_) + 1);
+        runs_.resize(keys_.size());
+        for (std::int64_t i = 0; i < code_block_places + phases_; ++i)
+            phase_bits_.push_back(static_cast<std::uint32_t>(i % phases_) << 16);
     }
 
     // Begins anew at a place; what was there is gone.
@@ -33,13 +41,7 @@ class CodeRing {
 
     // Makes the places before `end` known.
     void reach(std::int64_t end) noexcept {
-        const auto size = static_cast<std::int64_t>(text_.size());
-        for (; reached_ < end; reached_ += code_block_places) {
-            const auto slot = static_cast<std::size_t>(reached_ & mask_);
-            const std::int64_t places = std::min(code_block_places, size - reached_);
-            const bool known = code_bases_of(text_, reached_, places, &codes_[slot], &runs_[slot]);
-            if (!known) last_unknown_ = reached_ + places + code_bases;
-        }
+        while (reached_ < end) add_block();
     }
 
     std::int64_t reached() const noexcept { return reached_; }  // the first place that is not known
@@ -47,41 +49,69 @@ class CodeRing {
     // No N that has been reached lies at this place or behind it.
     std::int64_t last_unknown() const noexcept { return last_unknown_; }
 
-    std::uint16_t code(std::int64_t place) const noexcept {
-        return codes_[static_cast<std::size_t>(place & mask_)];
+    std::uint32_t key(std::int64_t place) const noexcept {
+        return keys_[static_cast<std::size_t>(place & mask_)];
     }
     std::uint8_t run(std::int64_t place) const noexcept {
         return runs_[static_cast<std::size_t>(place & mask_)];
     }
 
   private:
+    void add_block() noexcept {
+        const auto size = static_cast<std::int64_t>(text_.size());
+        const auto slot = static_cast<std::size_t>(reached_ & mask_);
+        const std::int64_t places = std::min(code_block_places, size - reached_);
+        std::array<std::uint16_t, code_block_places> codes;
+        const bool known = code_bases_of(text_, reached_, places, codes.data(), &runs_[slot]);
+        if (!known) last_unknown_ = reached_ + places + code_bases;
+        std::uint32_t* const keys = &keys_[slot];
+        if (mapped_ != nullptr) {
+            const int shift = code_shift(mapped_->k);
+            const std::uint16_t* const columns = mapped_->columns.data();
+            for (std::int64_t i = 0; i < places; ++i) keys[i] = columns[codes[i] >> shift];
+        } else {
+            const std::uint32_t* const bits = phase_bits_.data() + reached_ % phases_;
+            for (std::int64_t i = 0; i < places; ++i) keys[i] = bits[i] | codes[i];
+        }
+        reached_ += places;
+    }
+
     Text text_;
+    std::int64_t phases_;
+    const KmerTable* mapped_;
     std::int64_t mask_ = 0;
     std::int64_t reached_ = 0;
     std::int64_t last_unknown_ = -1;
-    std::vector<std::uint16_t> codes_;
+    std::vector<std::uint32_t> keys_;
     std::vector<std::uint8_t> runs_;
+    std::vector<std::uint32_t> phase_bits_;  // of places one after the other
 };
 
-class RollingCounts {
+// The window's counts in all tables of one number of phases.
+class RollingGroup {
   public:
-    // `with_bases`: whether bases() is asked for.
-    RollingCounts(Text text, std::int64_t window, const KmerTables& tables, bool with_bases)
-        : window_(window), with_bases_(with_bases), ring_(text, window), counts_(tables.size()) {
+    // `first` is one of these tables; the counts of all tables of `tables` begin at `counts`.
+    RollingGroup(Text text, std::int64_t window, const KmerTables& tables, const KmerTable& first,
+                 std::uint32_t* counts)
+        : window_(window), ring_(text, window, first) {
         for (const KmerTable& table : tables.tables()) {
-            if (table.k > window) continue;
-            const std::uint16_t* const columns = table.columns.empty() ? nullptr : table.columns.data();
-            places_.push_back({counts_.data() + table.begin, columns, 0, 0, table.width, table.size(),
-                               table.k, code_shift(table.k)});
+            if (table.phases != first.phases || table.k > window) continue;
+            const std::int64_t shift = table.columns.empty() ? code_shift(table.k) : 0;
+            places_.push_back({counts + table.begin, table.k, shift});
         }
     }
 
-    RollingCounts(const RollingCounts&) = delete;
-    RollingCounts& operator=(const RollingCounts&) = delete;
+    // Counts the window anew; all counts are zero.
+    void begin_at(std::int64_t start) noexcept {
+        ring_.restart(start);
+        start_ = start;
+        stop_ = start + window_;
+        ring_.reach(stop_);
+        const bool checked = ring_.last_unknown() >= start;
+        for (const Place& place : places_) update<true>(place, start, stop_ - place.k + 1, checked);
+    }
 
-    // Moves the window to [start, start + window), which must lie in the text and not before the last one.
     void move_to(std::int64_t start) noexcept {
-        if (!begun_ || start - start_ >= window_) begin_at(start);
         while (start_ < start) {
             const bool known = ring_.last_unknown() < start_ && ring_.reached() > stop_;
             if (known && start - start_ <= few_bases) {
@@ -93,61 +123,22 @@ class RollingCounts {
         }
     }
 
-    const std::uint32_t* counts() const noexcept { return counts_.data(); }
-    std::int64_t bases() const noexcept { return bases_; }  // A, C, G and T in the window
-
   private:
     // Up to here a window moves base by base, for the ranges of longer moves take a while to set up.
     static constexpr std::int64_t few_bases = 8;
 
-    // A table, and where the phase of its next k-mer to come in, and to go out, begins among its counters. No
-    // field has the type of the counters, so that counting changes none of them.
     struct Place {
         std::uint32_t* counts;
-        const std::uint16_t* columns;  // of codes, or nullptr
-        std::size_t in;
-        std::size_t out;
-        std::size_t width;  // counters of a phase
-        std::size_t size;   // of all phases
         std::int64_t k;
-        std::int64_t shift;  // of codes of eight bases
-
-        std::size_t following(std::size_t phase) const noexcept {
-            return phase + width == size ? 0 : phase + width;
-        }
+        std::int64_t shift;  // from keys to counters
     };
-
-    void begin_at(std::int64_t start) noexcept {
-        std::ranges::fill(counts_, 0U);
-        begun_ = true;
-        ring_.restart(start);
-        for (Place& place : places_) {
-            const auto phases = static_cast<std::int64_t>(place.size / place.width);
-            place.in = static_cast<std::size_t>(start % phases) * place.width;
-            place.out = place.in;
-        }
-        const std::int64_t stop = start + window_;
-        ring_.reach(stop);
-        const bool checked = ring_.last_unknown() >= start;
-        for (Place& place : places_) update<true>(place, start, stop - place.k + 1, checked);
-        if (with_bases_) bases_ = bases_between(start, stop);
-        start_ = start;
-        stop_ = stop;
-    }
 
     // One base on, in reach of the ring, where no N is near.
     void step_by_one() noexcept {
-        for (Place& place : places_) {
-            std::size_t in = ring_.code(stop_ - place.k + 1) >> place.shift;
-            std::size_t out = ring_.code(start_) >> place.shift;
-            if (place.columns != nullptr) {
-                in = place.columns[in];
-                out = place.columns[out];
-            }
-            ++place.counts[place.in + in];
-            --place.counts[place.out + out];
-            place.in = place.following(place.in);
-            place.out = place.following(place.out);
+        const std::uint32_t out = ring_.key(start_);
+        for (const Place& place : places_) {
+            ++place.counts[ring_.key(stop_ - place.k + 1) >> place.shift];
+            --place.counts[out >> place.shift];
         }
         ++start_;
         ++stop_;
@@ -157,53 +148,78 @@ class RollingCounts {
         const std::int64_t stop = start + window_;
         ring_.reach(stop);
         const bool checked = ring_.last_unknown() >= start_;
-        for (Place& place : places_) {
+        for (const Place& place : places_) {
             update<true>(place, stop_ - place.k + 1, stop - place.k + 1, checked);
             update<false>(place, start_, start, checked);
         }
-        if (with_bases_) bases_ += bases_between(stop_, stop) - bases_between(start_, start);
         start_ = start;
         stop_ = stop;
     }
 
     // Counts the k-mers that begin in [begin, end) in or out; `checked` where one may hold an N.
     template <bool in>
-    void update(Place& place, std::int64_t begin, std::int64_t end, bool checked) noexcept {
-        if (place.columns == nullptr && !checked) {
-            count<in, false, false>(place, begin, end);
-        } else if (place.columns == nullptr) {
-            count<in, false, true>(place, begin, end);
-        } else {
-            count<in, true, true>(place, begin, end);
-        }
-    }
-
-    template <bool in, bool mapped, bool checked>
-    void count(Place& place, std::int64_t begin, std::int64_t end) const noexcept {
-        std::size_t of_phase = in ? place.in : place.out;
+    void update(const Place& place, std::int64_t begin, std::int64_t end, bool checked) noexcept {
+        const std::int64_t shift = place.shift;
         for (std::int64_t i = begin; i < end; ++i) {
-            std::size_t column = ring_.code(i) >> place.shift;
-            if constexpr (mapped) column = place.columns[column];
-            const std::uint32_t known = !checked || ring_.run(i) >= place.k ? 1 : 0;
-            place.counts[of_phase + column] += in ? known : 0U - known;
-            of_phase = place.following(of_phase);
+            if (checked && ring_.run(i) < place.k) continue;
+            place.counts[ring_.key(i) >> shift] += in ? 1U : ~0U;
         }
-        (in ? place.in : place.out) = of_phase;
-    }
-
-    std::int64_t bases_between(std::int64_t begin, std::int64_t end) const noexcept {
-        std::int64_t bases = 0;
-        for (std::int64_t i = begin; i < end; ++i) bases += ring_.run(i) > 0;
-        return bases;
     }
 
     std::int64_t window_;
-    bool with_bases_;
-    CodeRing ring_;
-    std::vector<std::uint32_t> counts_;
+    KeyRing ring_;
     std::vector<Place> places_;
     std::int64_t start_ = 0;
     std::int64_t stop_ = 0;
+};
+
+class RollingCounts {
+  public:
+    // `with_bases`: whether bases() is asked for.
+    RollingCounts(Text text, std::int64_t window, const KmerTables& tables, bool with_bases)
+        : text_(text), window_(window), with_bases_(with_bases), counts_(tables.size()) {
+        std::vector<int> known;
+        for (const KmerTable& table : tables.tables()) {
+            if (std::ranges::find(known, table.phases) != known.end()) continue;
+            known.push_back(table.phases);
+            groups_.emplace_back(text, window, tables, table, counts_.data());
+        }
+    }
+
+    RollingCounts(const RollingCounts&) = delete;
+    RollingCounts& operator=(const RollingCounts&) = delete;
+
+    // Moves the window to [start, start + window), which must lie in the text and not before the last one.
+    void move_to(std::int64_t start) noexcept {
+        if (!begun_ || start - start_ >= window_) {
+            std::ranges::fill(counts_, 0U);
+            for (RollingGroup& group : groups_) group.begin_at(start);
+            if (with_bases_) bases_ = bases_between(start, start + window_);
+            begun_ = true;
+        } else {
+            for (RollingGroup& group : groups_) group.move_to(start);
+            if (with_bases_)
+                bases_ += bases_between(start_ + window_, start + window_) - bases_between(start_, start);
+        }
+        start_ = start;
+    }
+
+    const std::uint32_t* counts() const noexcept { return counts_.data(); }
+    std::int64_t bases() const noexcept { return bases_; }  // A, C, G and T in the window
+
+  private:
+    std::int64_t bases_between(std::int64_t begin, std::int64_t end) const noexcept {
+        const Text part =
+            text_.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
+        return end - begin - std::ranges::count(part, std::uint8_t{'N'});
+    }
+
+    Text text_;
+    std::int64_t window_;
+    bool with_bases_;
+    std::vector<std::uint32_t> counts_;
+    std::vector<RollingGroup> groups_;
+    std::int64_t start_ = 0;
     std::int64_t bases_ = 0;
     bool begun_ = false;
 };
