@@ -171,6 +171,18 @@ def test_policies_for_unknown_bases(feature, threads):
     feature.set_params(unknown="skip")
 
 
+@pytest.mark.parametrize(("window", "stride"), [(10, 1), (10, 4), (25, 25), (4, 9)])
+def test_sums_of_windows_are_those_of_their_rows(window, stride):
+    sequence = chromosome(700)
+    columns = np.arange(16, dtype=np.uint16)
+    rows = _core.KmerRows(2, columns, 16, False)
+    counts = kmer_frequencies(cut(sequence, window, stride), 2, counts=True).sum(axis=0)
+    found = [rows.sum_windows(sequence, column, window=window, stride=stride) for column in columns]
+    assert found == counts.tolist()
+    with pytest.raises(ValueError, match="no such counter"):
+        rows.sum_windows(sequence, 16, window=window, stride=stride)
+
+
 def test_dtype_and_out():
     sequence = chromosome(400)
     for feature in (KmerFrequency(k=2), GCContent(skews=True)):

@@ -101,60 +101,49 @@ class RollingGroup {
         }
     }
 
-    // Counts the window anew; all counts are zero.
+    // Counts the window at `start` anew; all counts are zero.
     void begin_at(std::int64_t start) noexcept {
+        const std::int64_t stop = start + window_;
         ring_.restart(start);
-        start_ = start;
-        stop_ = start + window_;
-        ring_.reach(stop_);
+        ring_.reach(stop);
         const bool checked = ring_.last_unknown() >= start;
-        for (const Place& place : places_) update<true>(place, start, stop_ - place.k + 1, checked);
+        for (const Place& place : places_) update<true>(place, start, stop - place.k + 1, checked);
     }
 
-    void move_to(std::int64_t start) noexcept {
-        while (start_ < start) {
-            const bool known = ring_.last_unknown() < start_ && ring_.reached() > stop_;
-            if (known && start - start_ <= few_bases) {
-                step_by_one();
-            } else {
-                // No further at once than the ring holds beyond the window.
-                step_to(std::min(start, start_ + code_block_places));
+    // Moves the window from `start` on to `next`. No further at once than the ring holds beyond the window.
+    void move(std::int64_t start, std::int64_t next) noexcept {
+        for (; start < next; start += std::min(next - start, code_block_places)) {
+            const std::int64_t begin = std::min(next, start + code_block_places);
+            const std::int64_t stop = start + window_;
+            ring_.reach(begin + window_);
+            const bool checked = ring_.last_unknown() >= start;
+            for (const Place& place : places_) {
+                update<true>(place, stop - place.k + 1, begin + window_ - place.k + 1, checked);
+                update<false>(place, start, begin, checked);
             }
         }
     }
 
-  private:
-    // Up to here a window moves base by base, for the ranges of longer moves take a while to set up.
-    static constexpr std::int64_t few_bases = 8;
+    // Up to which place a window at `start` may move by move_by_one: what it covers is known and has no N.
+    std::int64_t clear_until(std::int64_t start) const noexcept {
+        return ring_.last_unknown() >= start ? start : ring_.reached() - window_;
+    }
 
+    // Moves the window at `start` one base on.
+    void move_by_one(std::int64_t start) noexcept {
+        const std::uint32_t out = ring_.key(start);
+        for (const Place& place : places_) {
+            ++place.counts[ring_.key(start + window_ - place.k + 1) >> place.shift];
+            --place.counts[out >> place.shift];
+        }
+    }
+
+  private:
     struct Place {
         std::uint32_t* counts;
         std::int64_t k;
         std::int64_t shift;  // from keys to counters
     };
-
-    // One base on, in reach of the ring, where no N is near.
-    void step_by_one() noexcept {
-        const std::uint32_t out = ring_.key(start_);
-        for (const Place& place : places_) {
-            ++place.counts[ring_.key(stop_ - place.k + 1) >> place.shift];
-            --place.counts[out >> place.shift];
-        }
-        ++start_;
-        ++stop_;
-    }
-
-    void step_to(std::int64_t start) noexcept {
-        const std::int64_t stop = start + window_;
-        ring_.reach(stop);
-        const bool checked = ring_.last_unknown() >= start_;
-        for (const Place& place : places_) {
-            update<true>(place, stop_ - place.k + 1, stop - place.k + 1, checked);
-            update<false>(place, start_, start, checked);
-        }
-        start_ = start;
-        stop_ = stop;
-    }
 
     // Counts the k-mers that begin in [begin, end) in or out; `checked` where one may hold an N.
     template <bool in>
@@ -169,15 +158,13 @@ class RollingGroup {
     std::int64_t window_;
     KeyRing ring_;
     std::vector<Place> places_;
-    std::int64_t start_ = 0;
-    std::int64_t stop_ = 0;
 };
 
 class RollingCounts {
   public:
     // `with_bases`: whether bases() is asked for.
     RollingCounts(Text text, std::int64_t window, const KmerTables& tables, bool with_bases)
-        : text_(text), window_(window), with_bases_(with_bases), counts_(tables.size()) {
+        : text_(text), window_(window), with_bases_(with_bases), counts_(tables.size()), start_(-window) {
         std::vector<int> known;
         for (const KmerTable& table : tables.tables()) {
             if (std::ranges::find(known, table.phases) != known.end()) continue;
@@ -191,23 +178,34 @@ class RollingCounts {
 
     // Moves the window to [start, start + window), which must lie in the text and not before the last one.
     void move_to(std::int64_t start) noexcept {
-        if (!begun_ || start - start_ >= window_) {
-            std::ranges::fill(counts_, 0U);
-            for (RollingGroup& group : groups_) group.begin_at(start);
-            if (with_bases_) bases_ = bases_between(start, start + window_);
-            begun_ = true;
-        } else {
-            for (RollingGroup& group : groups_) group.move_to(start);
-            if (with_bases_)
-                bases_ += bases_between(start_ + window_, start + window_) - bases_between(start_, start);
+        // The ranges of longer moves take a while to set up.
+        constexpr std::int64_t few_bases = 8;
+        if (start > clear_until_ || start - start_ > few_bases) return move_far(start);
+        for (; start_ < start; ++start_) {
+            for (RollingGroup& group : groups_) group.move_by_one(start_);
         }
-        start_ = start;
     }
 
     const std::uint32_t* counts() const noexcept { return counts_.data(); }
     std::int64_t bases() const noexcept { return bases_; }  // A, C, G and T in the window
 
   private:
+    void move_far(std::int64_t start) noexcept {
+        if (start - start_ >= window_) {
+            std::ranges::fill(counts_, 0U);
+            for (RollingGroup& group : groups_) group.begin_at(start);
+            if (with_bases_) bases_ = bases_between(start, start + window_);
+        } else {
+            for (RollingGroup& group : groups_) group.move(start_, start);
+            if (with_bases_)
+                bases_ += bases_between(start_ + window_, start + window_) - bases_between(start_, start);
+        }
+        start_ = start;
+        clear_until_ = groups_.empty() ? start : groups_[0].clear_until(start);
+        for (const RollingGroup& group : groups_)
+            clear_until_ = std::min(clear_until_, group.clear_until(start));
+    }
+
     std::int64_t bases_between(std::int64_t begin, std::int64_t end) const noexcept {
         const Text part =
             text_.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
@@ -219,9 +217,9 @@ class RollingCounts {
     bool with_bases_;
     std::vector<std::uint32_t> counts_;
     std::vector<RollingGroup> groups_;
-    std::int64_t start_ = 0;
+    std::int64_t start_;
+    std::int64_t clear_until_ = -1;
     std::int64_t bases_ = 0;
-    bool begun_ = false;
 };
 
 }  // namespace fastgenome
