@@ -252,6 +252,10 @@ def test_transformer_of_counts_counts():
     assert len(kmers_of("ACGAC", 2)) == values.sum()
 
 
+def test_blocks_may_be_lists():
+    assert zcurve_parameters(["ACGT"], parameters=ParameterSet([[1, 3], [2, 1]])).shape == (1, 21)
+
+
 read_only = np.zeros((1, 16))
 read_only.flags.writeable = False
 

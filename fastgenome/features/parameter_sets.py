@@ -56,6 +56,8 @@ class ParameterSet:
     letters: str = "ACGT"
 
     def __post_init__(self) -> None:
+        # Hashable, whatever sequences the caller gave.
+        object.__setattr__(self, "blocks", tuple((order, phases) for order, phases in self.blocks))
         for order, phases in self.blocks:
             if not 1 <= order <= 8 or not 1 <= phases <= 1024:
                 raise ArgumentError(f"blocks={self.blocks}: expected orders of 1 to 8, phases of 1 to 1024")
