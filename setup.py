@@ -22,6 +22,7 @@ core = Pybind11Extension(
 setup(
     packages=[
         "fastgenome",
+        "fastgenome.features",
         "fastgenome.kernels",
         "fastgenome.models",
         "fastgenome.models.tiny_weights",

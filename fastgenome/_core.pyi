@@ -59,24 +59,66 @@ class Bpe(_Encoder):
     def is_made(self) -> bool: ...
     def encode_split(self, sequence: str | bytes, parts: int) -> tuple[NDArray[np.int32], int]: ...
 
-# --- features: each also returns the first sequence that is not DNA, or -1 ---
+# --- features: indices of refused sequences and windows are -1 where there is none ---
 
-def base_counts(sequences: Iterable[str | bytes]) -> tuple[NDArray[np.int64], int]: ...
-def kmer_rows(
-    sequences: Iterable[str | bytes],
-    *,
-    k: int,
-    columns: NDArray[np.int32],
-    width: int,
-    frequencies: bool,
-    threads: int = 0,
-) -> tuple[NDArray[np.float64], int]: ...
-def zcurve_parameters(
-    sequences: Iterable[str | bytes], *, orders: Sequence[int], phases: int, threads: int = 0
-) -> tuple[NDArray[np.float64], int]: ...
+class _Rows:
+    @property
+    def width(self) -> int: ...
+    def fill(
+        self,
+        sequences: Iterable[str | bytes],
+        out: NDArray[np.float64] | NDArray[np.float32],
+        *,
+        unknown: str,
+        threads: int = 0,
+        wide: bool = False,
+    ) -> tuple[int, int]: ...
+    def fill_windows(
+        self,
+        sequence: str | bytes,
+        out: NDArray[np.float64] | NDArray[np.float32],
+        *,
+        window: int,
+        stride: int,
+        unknown: str,
+        threads: int = 0,
+    ) -> int: ...
+    def sum_windows(self, sequence: str | bytes, counter: int, *, window: int, stride: int) -> int: ...
+
+class KmerRows(_Rows):
+    def __init__(self, k: int, columns: NDArray[np.uint16], width: int, frequencies: bool) -> None: ...
+
+class ZCurveRows(_Rows):
+    def __init__(self, blocks: Sequence[tuple[int, int]], norm: str) -> None: ...
+
+def base_counts(
+    sequences: Iterable[str | bytes], out: NDArray[np.int64], threads: int = 0
+) -> tuple[NDArray[np.int64], int]: ...
+def curve_offsets(
+    sequences: Iterable[str | bytes], shorter: int = 0, threads: int = 0
+) -> tuple[NDArray[np.int64], int]: ...
 def zcurve_curves(
-    sequences: Iterable[str | bytes], threads: int = 0
-) -> tuple[NDArray[np.int32], NDArray[np.int64], int]: ...
+    sequences: Iterable[str | bytes],
+    offsets: NDArray[np.int64],
+    out: NDArray[np.int32],
+    threads: int = 0,
+) -> None: ...
+def step_curves(
+    sequences: Iterable[str | bytes],
+    offsets: NDArray[np.int64],
+    steps: Sequence[int],
+    out: NDArray[np.int32],
+    threads: int = 0,
+) -> None: ...
+def cpg_curves(
+    sequences: Iterable[str | bytes],
+    offsets: NDArray[np.int64],
+    out: NDArray[np.int32],
+    threads: int = 0,
+) -> None: ...
+def subtract_trends(
+    values: NDArray[np.int32], offsets: NDArray[np.int64], trend: str, out: NDArray[np.float64]
+) -> NDArray[np.float64]: ...
 
 # --- sequences ---
 

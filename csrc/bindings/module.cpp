@@ -7,6 +7,7 @@ PYBIND11_MODULE(_core, module) {
     fastgenome::register_runtime(module);
     fastgenome::register_tokenizers(module);
     fastgenome::register_features(module);
+    fastgenome::register_curves(module);
     fastgenome::register_sequences(module);
     fastgenome::register_genome(module);
 }
