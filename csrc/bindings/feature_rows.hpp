@@ -15,6 +15,7 @@
 
 #include "arrays.hpp"
 #include "fastgenome/cleaner.hpp"
+#include "fastgenome/only_bases.hpp"
 #include "fastgenome/window_rows.hpp"
 
 namespace fastgenome {
@@ -103,7 +104,7 @@ pybind11::tuple fill(const Rows& rows, const pybind11::object& sequences, const 
 inline Windows checked_windows(Text text, std::int64_t window, std::int64_t stride) {
     if (window < 1 || window > std::numeric_limits<std::int32_t>::max() || stride < 1)
         throw pybind11::value_error("window must lie between 1 and 2^31 - 1, stride be at least 1");
-    if (!is_clean(text)) throw pybind11::value_error("the sequence must be clean");
+    if (!only_upper_bases(text)) throw pybind11::value_error("the sequence must be clean");
     return {window, stride};
 }
 
