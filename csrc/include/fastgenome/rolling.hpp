@@ -129,11 +129,14 @@ class RollingCounts {
     RollingCounts& operator=(const RollingCounts&) = delete;
 
     // Moves the window to [start, start + window), which must lie in the text and not before the last one.
-    void move_to(std::int64_t start) noexcept {
+    // Part of its caller's loop, as a call costs more than a move by one base.
+    [[gnu::always_inline]] void move_to(std::int64_t start) noexcept {
         // The ranges of longer moves take a while to set up.
         constexpr std::int64_t few_bases = 8;
         if (start > clear_until_ || start - start_ > few_bases) return move_far(start);
-        while (start_ < start) move_by_one();
+        // start_ is not counted up: a step would wait for the number that the last one has stored.
+        for (std::int64_t from = start_; from < start; ++from) move_by_one(from);
+        start_ = start;
     }
 
     const std::uint32_t* counts() const noexcept { return counts_.data(); }
@@ -146,27 +149,27 @@ class RollingCounts {
         std::int64_t entering;  // from the window's begin to the k-mer that enters
     };
 
-    void move_by_one() noexcept {
+    void move_by_one(std::int64_t from) noexcept {
         // With their number known the tables' updates run side by side.
         switch (steps_.size()) {
             case 1:
-                return step<1>();
+                return step<1>(from);
             case 2:
-                return step<2>();
+                return step<2>(from);
             case 3:
-                return step<3>();
+                return step<3>(from);
             default:
-                return step<0>();
+                return step<0>(from);
         }
     }
 
     // `size` is the number of tables, or 0 where it is known only now.
     template <std::size_t size>
-    void step() noexcept {
+    void step(std::int64_t from) noexcept {
         std::uint32_t* const counts = counts_.data();
-        const std::size_t leaving = ring_.slot(start_);
+        const std::size_t leaving = ring_.slot(from);
         const auto update = [&](const Step& table) {
-            ++counts[table.numbers[ring_.slot(start_ + table.entering)]];
+            ++counts[table.numbers[ring_.slot(from + table.entering)]];
             --counts[table.numbers[leaving]];
         };
         if constexpr (size == 0) {
@@ -177,10 +180,9 @@ class RollingCounts {
                 (update(steps[i]), ...);
             }(std::make_index_sequence<size>());
         }
-        ++start_;
     }
 
-    void move_far(std::int64_t start) noexcept {
+    [[gnu::noinline]] void move_far(std::int64_t start) noexcept {
         if (start - start_ >= window_) {
             count_anew(start);
             if (with_bases_) bases_ = bases_between(start, start + window_);
