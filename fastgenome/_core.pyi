@@ -39,11 +39,11 @@ class BlockKmers(_Encoder):
         ids: NDArray[np.int32],
         unknown: int,
         characters: NDArray[np.int32],
-        literals: Mapping[str, int],
+        literals: Mapping[bytes, int],
     ) -> None: ...
 
 class Characters(_Encoder):
-    def __init__(self, ids: NDArray[np.int32], literals: Mapping[str, int]) -> None: ...
+    def __init__(self, ids: NDArray[np.int32], literals: Mapping[bytes, int]) -> None: ...
 
 class Bpe(_Encoder):
     def __init__(
@@ -51,7 +51,7 @@ class Bpe(_Encoder):
         bytes: NDArray[np.int32],
         merges: NDArray[np.int32],
         unknown: int,
-        literals: Mapping[str, int],
+        literals: Mapping[bytes, int],
     ) -> None: ...
     @property
     def uses_table(self) -> bool: ...

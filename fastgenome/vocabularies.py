@@ -150,6 +150,17 @@ def added_tokens(content: Mapping[str, Any], path: Path) -> dict[str, int]:
     return integers({_as_str(token["content"]): token["id"] for token in tokens}, path)
 
 
+def literal_spellings(tokens: Mapping[str, int]) -> dict[bytes, int]:
+    """Special tokens as the C++ core looks for them in a text, which it sees in Latin-1.
+
+    Raises CheckpointError for a token with characters beyond it.
+    """
+    try:
+        return {token.encode("latin-1"): number for token, number in tokens.items()}
+    except UnicodeEncodeError as error:
+        raise CheckpointError(f"the special token {error.object!r} is not of Latin-1 characters") from None
+
+
 def check_supported(content: dict[str, Any], model: dict[str, Any], path: Path) -> None:
     """Raises CheckpointError for settings of a `tokenizer.json` that would change the ids.
 

@@ -228,6 +228,27 @@ def test_tokenizer_json_that_would_change_ids_is_refused(change, message, tmp_pa
         load_tokenizer("dnabert2", vocabulary=tmp_path)
 
 
+def test_special_tokens_beyond_ascii_are_recognised_or_refused(tmp_path):
+    content = {
+        "model": {"type": "BPE", "unk_token": "[UNK]", "vocab": {"[UNK]": 0, "A": 1}, "merges": []},
+        "pre_tokenizer": {"type": "Whitespace"},
+        "added_tokens": [{"content": "[é]", "id": 2, "normalized": False, "special": True}],
+    }
+    for key in ("single_word", "lstrip", "rstrip"):
+        content["added_tokens"][0][key] = False
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(content))
+    texts = ["A[é]A", "Aé", "[é]"]
+    tokenizers = pytest.importorskip("tokenizers")
+    expected = [encoding.ids for encoding in tokenizers.Tokenizer.from_file(str(path)).encode_batch(texts)]
+    assert expected[0] == [1, 2, 1]
+    assert rows(load_tokenizer("dnabert2", vocabulary=path)(texts, clean=False)) == expected
+    content["added_tokens"][0]["content"] = "[日]"
+    path.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="Latin-1"):
+        load_tokenizer("dnabert2", vocabulary=path)
+
+
 def test_damaged_vocabulary_files_are_checkpoint_errors(tmp_path):
     with pytest.raises(CheckpointError, match=r"no file .*vocab\.txt"):
         load_tokenizer("dnabert-6", vocabulary=tmp_path)

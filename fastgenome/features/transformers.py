@@ -53,14 +53,14 @@ class ZCurve(SequenceTransformer):
 
     def transform(self, X: Sequence[str]) -> NDArray[np.float64]:
         """Features of n sequences: float64 (n, f)."""
-        check_tabular(self.mode)
+        self._check()
         if self.mode == "parameters":
             return sequence_rows(as_sequences(X), self.row_plan(), unknown=self.unknown)
         return zcurve(as_sequences(X), mode=self.mode, unknown=self.unknown)
 
     def row_plan(self) -> RowPlan:
         """How the core makes rows of this feature."""
-        check_tabular(self.mode)
+        self._check()
         if self.mode == "parameters":
             return parameter_plan(self._parameters())
         normalized = self.mode == "normalized"
@@ -68,8 +68,16 @@ class ZCurve(SequenceTransformer):
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Column names, see `zcurve_names`; `input_features` is not used."""
+        self._check()
         names = zcurve_names(self.mode, orders=self.orders, phases=self.phases, parameters=self.parameters)
         return np.array(names, dtype=object)
+
+    def _check(self) -> None:
+        """Raises ArgumentError for a mode that is unknown or does not take the other arguments."""
+        check_tabular(self.mode)
+        described = self.parameters is not None or tuple(self.orders) != (1,) or self.phases != 1
+        if described and self.mode != "parameters":
+            raise ArgumentError(f'mode={self.mode!r}: orders, phases and parameters need mode="parameters"')
 
     def _parameters(self) -> ParameterSet:
         return parameter_set(self.parameters, self.orders, self.phases)

@@ -19,6 +19,7 @@ from fastgenome.vocabularies import (
     ids_of,
     is_special,
     kmers,
+    literal_spellings,
     longest_kmer,
     numbered,
     read_tokenizer_json,
@@ -98,7 +99,7 @@ def _load_nucleotide_transformer(name: str, source: str | Path | None) -> Tokeni
         "ids": ids_of(kmers(k), vocabulary, name),
         "unknown": int(ids_of(["<unk>"], vocabulary, name)[0]),
         "characters": character_ids(vocabulary, unknown=-1),
-        "literals": {token: number for token, number in vocabulary.items() if is_special(token)},
+        "literals": literal_spellings({token: vocabulary[token] for token in filter(is_special, vocabulary)}),
     }
     return Tokenizer(
         _core.BlockKmers,
@@ -119,7 +120,7 @@ def _load_characters(name: str, source: str | Path | None) -> Tokenizer:
     if name == "caduceus":
         # Its reference upper-cases every text.
         table[ord("a") : ord("z") + 1] = table[ord("A") : ord("Z") + 1]
-    literals = {token: vocabulary[token] for token in _HYENA_SPECIAL}
+    literals = literal_spellings({token: vocabulary[token] for token in _HYENA_SPECIAL})
     return Tokenizer(
         _core.Characters,
         {"ids": table, "literals": literals},
@@ -150,7 +151,7 @@ def _load_bpe(name: str, source: str | Path | None) -> Tokenizer:
         "bytes": character_ids(ids, unknown=-1),
         "merges": np.array(merges, dtype=np.int32).reshape(-1, 3),
         "unknown": ids[file.unknown],
-        "literals": file.literals,
+        "literals": literal_spellings(file.literals),
     }
     return Tokenizer(_core.Bpe, arguments, name=name, vocabulary=ids, prefix=file.prefix, suffix=file.suffix)
 

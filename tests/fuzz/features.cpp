@@ -1,11 +1,18 @@
-// Base counts, k-mer counts by phase, z-curve parameters and the z-curve of clean texts against definitions.
-#include "fastgenome/features.hpp"
-
+// Base counts, k-mer counts by phase, z-curve parameters, windows and the z-curve of clean texts against
+// definitions.
 #include <cmath>
 #include <numeric>
+#include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "fastgenome/base_counts.hpp"
+#include "fastgenome/kmer_counts.hpp"
+#include "fastgenome/rolling.hpp"
+#include "fastgenome/window_rows.hpp"
+#include "fastgenome/zcurve.hpp"
+#include "fastgenome/zcurve_path.hpp"
 #include "fuzzing.hpp"
 
 namespace {
@@ -52,40 +59,71 @@ FUZZING_DEFINITION bool is_curve(const std::uint8_t* text, std::size_t size, con
     return true;
 }
 
-void check_counts(fastgenome::Text text, int k, int phases) {
-    std::vector<std::int64_t> expected(static_cast<std::size_t>(phases) << (2 * k));
+// Counts of the tables (k, phases) and (1, phases), of which the second is counted through the first.
+std::vector<std::int64_t> expected_counts(fastgenome::Text text, int k, int phases) {
+    const std::size_t first = static_cast<std::size_t>(phases) << (2 * k);
+    std::vector<std::int64_t> counts(first + static_cast<std::size_t>(phases) * 4);
     count_by_definition(text.data(), text.size(), static_cast<std::size_t>(k),
-                        static_cast<std::size_t>(phases), expected.data());
-    fuzzing::Buffer<std::int64_t> counts(static_cast<std::int64_t>(expected.size()));
-    std::ranges::fill(counts.span(), 0);
-    fastgenome::count_kmers(text, k, phases, counts.span());
-    require(std::ranges::equal(counts.span(), expected), "k-mer counts");
+                        static_cast<std::size_t>(phases), counts.data());
+    count_by_definition(text.data(), text.size(), 1, static_cast<std::size_t>(phases), counts.data() + first);
+    return counts;
+}
 
-    const std::int64_t width = fastgenome::z_parameter_count(k, phases);
-    fuzzing::Buffer<double> parameters(width);
-    fastgenome::z_parameters(counts.span(), k, phases, parameters.span());
-    const std::size_t columns = std::size_t{1} << (2 * k);
+void check_parameters(std::span<const std::int64_t> counts, const fastgenome::KmerTable& table,
+                      const double* parameters) {
     std::int64_t total = 0;
-    for (std::size_t row = 0; row * 3 < static_cast<std::size_t>(width); ++row) {
-        if (row * 4 % columns == 0) {
-            const auto phase = expected.begin() + static_cast<std::ptrdiff_t>(row * 4);
-            total = std::accumulate(phase, phase + static_cast<std::ptrdiff_t>(columns), std::int64_t{0});
+    for (std::size_t prefix = 0; prefix * 4 < table.size(); ++prefix) {
+        const auto four = counts.begin() + static_cast<std::ptrdiff_t>(prefix * 4);
+        if (prefix * 4 % table.width == 0) {
+            total = std::accumulate(four, four + static_cast<std::ptrdiff_t>(table.width), std::int64_t{0});
         }
-        const std::int64_t a = expected[row * 4], c = expected[row * 4 + 1];
-        const std::int64_t g = expected[row * 4 + 2], t = expected[row * 4 + 3];
-        const std::int64_t components[] = {a + g - c - t, a + c - g - t, a + t - c - g};
-        for (std::size_t axis = 0; axis < 3; ++axis) {
+        const std::int64_t a = four[0], c = four[1], g = four[2], t = four[3];
+        for (const std::int64_t component : {a + g - c - t, a + c - g - t, a + t - c - g}) {
             const double value =
-                total == 0 ? 0.0 : static_cast<double>(components[axis]) / static_cast<double>(total);
-            require(std::abs(parameters[row * 3 + axis] - value) <= 1e-15 * std::abs(value),
-                    "z-curve parameters");
+                total == 0 ? 0.0 : static_cast<double>(component) / static_cast<double>(total);
+            require(std::abs(*parameters++ - value) <= 1e-15 * std::abs(value), "z-curve parameters");
         }
+    }
+}
+
+void check_counts(fastgenome::Text text, int k, int phases) {
+    const std::pair<int, int> blocks[] = {{k, phases}, {1, phases}};
+    const fastgenome::ZCurveParameters rows(blocks, fastgenome::ZNorm::phase);
+    const std::vector<std::int64_t> expected = expected_counts(text, k, phases);
+    fuzzing::Buffer<std::uint32_t> counts(static_cast<std::int64_t>(expected.size()));
+    fastgenome::count_kmers(text, rows.tables(), counts.data());
+    require(std::ranges::equal(counts.span(), expected), "k-mer counts");
+    fuzzing::Buffer<double> parameters(static_cast<std::int64_t>(rows.width()));
+    rows.write(counts.data(), 0, static_cast<std::int64_t>(text.size()), parameters.data());
+    for (const fastgenome::KmerTable& table : rows.tables().tables()) {
+        check_parameters(std::span(expected).subspan(table.begin, table.size()), table,
+                         parameters.data() + table.begin / 4 * 3);
+    }
+}
+
+// Each window's row is that of the window by itself.
+void check_windows(fastgenome::Text text, int k, int phases, std::int64_t length, std::int64_t stride) {
+    const std::pair<int, int> blocks[] = {{k, phases}, {1, phases}};
+    const fastgenome::ZCurveParameters rows(blocks, fastgenome::ZNorm::count);
+    const fastgenome::Windows windows{length, stride};
+    const auto width = static_cast<std::int64_t>(rows.width());
+    const std::int64_t count = windows.count(static_cast<std::int64_t>(text.size()));
+    fuzzing::Buffer<double> slid(count * width);
+    fastgenome::write_window_rows(text, rows, windows, fastgenome::UnknownPolicy::skip, 1, slid.data());
+    fuzzing::Buffer<std::uint32_t> counts(static_cast<std::int64_t>(rows.tables().size()));
+    fuzzing::Buffer<double> row(width);
+    for (std::int64_t w = 0; w < count; ++w) {
+        const fastgenome::Text window =
+            text.subspan(static_cast<std::size_t>(w * stride), static_cast<std::size_t>(length));
+        fastgenome::count_kmers(window, rows.tables(), counts.data());
+        rows.write(counts.data(), 0, length, row.data());
+        require(std::equal(row.data(), row.data() + width, slid.data() + w * width), "rows of windows");
     }
 }
 
 void check_curve(fastgenome::Text text) {
     fuzzing::Buffer<std::int32_t> curve(3 * static_cast<std::int64_t>(text.size()));
-    fastgenome::z_curve(text, curve.span());
+    fastgenome::z_curve(text, curve.data());
     require(is_curve(text.data(), text.size(), curve.data()), "the z-curve");
 }
 
@@ -94,8 +132,10 @@ void check_curve(fastgenome::Text text) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     fuzzing::Input input(data, size);
     input.choose_instruction_set();
-    const int k = input.between(1, 3);
+    const int k = input.between(2, 3);
     const int phases = input.between(1, 4);
+    const int length = input.between(1, 60);
+    const int stride = input.between(1, 70);
     const std::vector<std::uint8_t> text = to_dna(input.rest());
     const auto counts = fastgenome::count_bases(text);
     for (std::size_t base = 0; base < 4; ++base) {
@@ -104,5 +144,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     check_counts(text, k, phases);
     check_curve(text);
+    check_windows(fastgenome::Text(text).first(std::min<std::size_t>(text.size(), 48)), k, phases, length,
+                  stride);
     return 0;
 }
