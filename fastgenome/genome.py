@@ -151,7 +151,7 @@ class Genome:
             two_bit = _core.Genome.open_two_bit(name, self._soft_masked)
             return two_bit.loaded() if self._in_memory else two_bit
         if self._in_memory:
-            return self._load_fasta()
+            return self._load_fasta(head)
         if head.startswith(_GZIP_MAGIC) and not is_bgzf(head):
             raise InputError(
                 f"{self.path} is gzip, which can be read only from its start: pass in_memory=True, "
@@ -160,14 +160,15 @@ class Genome:
         source = BgzfFile(self.path) if is_bgzf(head) else name
         return _core.Genome.open_fasta(source, *_find_index(self.path), self._soft_masked)
 
-    def _load_fasta(self) -> _core.Genome:
+    def _load_fasta(self, head: bytes) -> _core.Genome:
         parser = _core.SequenceParser("fasta")
-        with ByteStream(self.path) as stream:
-            if stream.bytes_total is not None and not stream.compressed:
-                parser.reserve(stream.bytes_total)
-            for chunk in stream:
-                parser.feed(chunk)
-        parser.finish()
+        if head.startswith(b">"):
+            parser.read_file(os.fsencode(self.path))
+        else:
+            with ByteStream(self.path) as stream:
+                for chunk in stream:
+                    parser.feed(chunk)
+            parser.finish()
         return _core.Genome.from_parser(parser, self._soft_masked)
 
 

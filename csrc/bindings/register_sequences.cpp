@@ -2,13 +2,16 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "arrays.hpp"
 #include "fastgenome/alphabet.hpp"
 #include "fastgenome/fasta.hpp"
+#include "fastgenome/fasta_file.hpp"
 #include "fastgenome/only_bases.hpp"
+#include "fastgenome/positioned_file.hpp"
 #include "register.hpp"
 #include "text_objects.hpp"
 
@@ -30,6 +33,11 @@ void feed(sequence_parser& parser, const py::bytes& data) {
     const std::string_view bytes = data;
     py::gil_scoped_release unlocked;
     parser.feed(bytes);
+}
+
+void read_file(sequence_parser& parser, const std::string& path) {
+    py::gil_scoped_release unlocked;
+    read_all(PositionedFile(path), parser);
 }
 
 // The first records that together have `bases` letters, `most` at the most; 0 when there are too few of both.
@@ -87,8 +95,8 @@ py::object take(sequence_parser& parser, std::int64_t bases, std::int64_t most, 
 void register_sequences(py::module_& module) {
     py::class_<sequence_parser>(module, "SequenceParser", "Push parser for 'fasta' and four-line 'fastq'.")
         .def(py::init(&make_parser), py::arg("format"))
-        .def("reserve", &sequence_parser::reserve, py::arg("letters"))
         .def("feed", &feed, py::arg("data"), "Read a piece.")
+        .def("read_file", &read_file, py::arg("path"), "Read a whole file, given by the bytes of its path.")
         .def("finish", &sequence_parser::finish, "Declare the end of the input.")
         .def(
             "take", &take, py::arg("bases"), py::arg("records"), py::arg("rest") = false,

@@ -120,52 +120,52 @@ class sequence_parser {
 
     // Reads lines of letters of a FASTA record; returns the bytes from the next header on, or none.
     std::string_view read_letters(std::string_view bytes) {
-        while (!bytes.empty()) {
-            if (!line_is_open_) {
-                if (bytes.front() == '>') return bytes;
-                bytes.remove_prefix(copy_lines(bytes));
-                if (bytes.empty() || bytes.front() == '>') return bytes;
-                line_is_open_ = true;
-                line_begin_ = letters_.size();
-            }
+        while (true) {
+            bytes.remove_prefix(join_lines(bytes));
+            if (bytes.empty() || (!line_is_open_ && bytes.front() == '>')) return bytes;
+            // Up to the end of this line, whatever it holds.
             const std::size_t end = bytes.find('\n');
-            const std::string_view part = bytes.substr(0, end);
-            append(part);
+            append(bytes.substr(0, end));
+            line_is_open_ = true;
             if (end == std::string_view::npos) return {};
             end_letters_line();
             bytes.remove_prefix(end + 1);
         }
-        return bytes;
     }
 
-    std::size_t copy_lines(std::string_view bytes) {
+    // Takes what is plain; returns how many bytes that was.
+    std::size_t join_lines(std::string_view bytes) {
+        if (line_is_open_ && bytes.starts_with('\n')) trim_line();
         const auto size = static_cast<std::int64_t>(bytes.size());
         std::uint8_t* out = letters_.room(size);
         const auto* in = reinterpret_cast<const std::uint8_t*>(bytes.data());
-        const CopiedLines done = dispatch<CopyLines>(in, size, out);
-        look_at(out, done.written);
+        const JoinedLines done = dispatch<JoinLines>(in, size, out);
+        if (done.read == 0) return 0;
         letters_.grow(done.written);
-        line_number_ += done.lines;
+        only_upper_ = only_upper_ && done.only_upper;
+        line_number_ += done.read - done.written;
+        line_is_open_ = in[done.read - 1] != '\n';
         return static_cast<std::size_t>(done.read);
     }
 
     void append(std::string_view part) {
         const auto size = static_cast<std::int64_t>(part.size());
-        look_at(reinterpret_cast<const std::uint8_t*>(part.data()), size);
-        letters_.append(part.data(), size);
-    }
-
-    // Now, while they are in the nearest cache.
-    void look_at(const std::uint8_t* letters, std::int64_t size) noexcept {
-        only_upper_ = only_upper_ && only_upper_bases({letters, static_cast<std::size_t>(size)});
+        const auto* letters = reinterpret_cast<const std::uint8_t*>(part.data());
+        only_upper_ = only_upper_ && only_upper_bases({letters, part.size()});
+        letters_.append(letters, size);
     }
 
     void end_letters_line() noexcept {
-        std::int64_t end = letters_.size();
-        while (end > line_begin_ && is_blank(letters_.data()[end - 1])) --end;
-        letters_.shrink_to(end);
+        trim_line();
         line_is_open_ = false;
         ++line_number_;
+    }
+
+    // Removes blanks at the end of a line; the line before has none.
+    void trim_line() noexcept {
+        std::int64_t end = letters_.size();
+        while (end > record_begin() && is_blank(letters_.data()[end - 1])) --end;
+        letters_.shrink_to(end);
     }
 
     static bool is_blank(std::uint8_t byte) noexcept { return byte == ' ' || byte == '\t' || byte == '\r'; }
@@ -256,7 +256,6 @@ class sequence_parser {
         const std::int64_t letters = last.end;
         const std::size_t id_bytes = last.id_begin + last.id_size;
         letters_.drop_front(letters);
-        line_begin_ -= letters;
         ids_.erase(0, id_bytes);
         records_.erase(records_.begin(), records_.begin() + dropped_);
         std::map<std::int64_t, std::string> left;
@@ -283,7 +282,6 @@ class sequence_parser {
     std::map<std::int64_t, std::string> defects_;  // by index in records_
     std::int64_t dropped_ = 0;
     std::string unfinished_line_;
-    std::int64_t line_begin_ = 0;  // in letters_, of the line that is open
     std::int64_t line_number_ = 0;
     std::int64_t record_number_ = 0;
     bool only_upper_ = true;
