@@ -161,14 +161,13 @@ class Genome:
         return _core.Genome.open_fasta(source, *_find_index(self.path), self._soft_masked)
 
     def _load_fasta(self, head: bytes) -> _core.Genome:
-        parser = _core.SequenceParser("fasta")
         if head.startswith(b">"):
-            parser.read_file(os.fsencode(self.path))
-        else:
-            with ByteStream(self.path) as stream:
-                for chunk in stream:
-                    parser.feed(chunk)
-            parser.finish()
+            return _core.Genome.load_fasta(os.fsencode(self.path), self._soft_masked)
+        parser = _core.SequenceParser("fasta")
+        with ByteStream(self.path) as stream:
+            for chunk in stream:
+                parser.feed(chunk)
+        parser.finish()
         return _core.Genome.from_parser(parser, self._soft_masked)
 
 

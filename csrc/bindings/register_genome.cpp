@@ -143,7 +143,7 @@ NamedGenome open_two_bit(const std::string& path, bool keep_case) {
 }
 
 // All that a parser has read. Afterwards it is empty.
-NamedGenome from_parser(sequence_parser& parser, bool keep_case) {
+std::unique_ptr<Genome> genome_of(sequence_parser& parser, bool keep_case) {
     std::vector<Contig> contigs;
     contigs.reserve(static_cast<std::size_t>(parser.size()));
     for (std::int64_t i = 0; i < parser.size(); ++i) {
@@ -152,12 +152,26 @@ NamedGenome from_parser(sequence_parser& parser, bool keep_case) {
             throw malformed_input("record " + std::to_string(i + 1) + " has no name behind its '>'");
         }
     }
+    const bool is_clean = parser.only_upper();
+    return std::make_unique<GenomeInMemory>(std::move(contigs), parser.take_letters(), keep_case, is_clean);
+}
+
+NamedGenome from_parser(sequence_parser& parser, bool keep_case) {
     std::unique_ptr<Genome> genome;
     {
         py::gil_scoped_release unlocked;
-        const bool is_clean = parser.only_upper();
-        genome =
-            std::make_unique<GenomeInMemory>(std::move(contigs), parser.take_letters(), keep_case, is_clean);
+        genome = genome_of(parser, keep_case);
+    }
+    return NamedGenome(std::move(genome));
+}
+
+NamedGenome load_fasta(const std::string& path, bool keep_case) {
+    std::unique_ptr<Genome> genome;
+    {
+        py::gil_scoped_release unlocked;
+        sequence_parser parser(sequence_format::fasta);
+        parser.read_fasta(PositionedFile(path));
+        genome = genome_of(parser, keep_case);
     }
     return NamedGenome(std::move(genome));
 }
@@ -297,6 +311,7 @@ void register_genome(py::module_& module) {
     py::class_<NamedGenome>(module, "Genome", "Contigs of which any stretch can be read.")
         .def_static("open_fasta", &open_fasta, "source"_a, "names"_a, "numbers"_a, "keep_case"_a)
         .def_static("open_two_bit", &open_two_bit, "path"_a, "keep_case"_a)
+        .def_static("load_fasta", &load_fasta, "path"_a, "keep_case"_a, "All of a plain file in memory.")
         .def_static("from_parser", &from_parser, "parser"_a, "keep_case"_a)
         .def("loaded", &loaded, "The same genome, all of it in memory.")
         .def_property_readonly("names", &NamedGenome::names)

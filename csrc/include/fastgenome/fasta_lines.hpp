@@ -1,7 +1,8 @@
 // The inner loop of reading FASTA: lines of letters, joined.
 //
-// Contract: nothing here throws or allocates. `out` has room for `size` bytes and does not overlap `in`; what
-// stands behind the bytes reported as written is undefined afterwards.
+// Contract: nothing here throws or allocates. `out` has room for `size` bytes, and `in` begins at least
+// joining_gap bytes behind `out` or does not overlap it; what stands behind the bytes reported as written is
+// undefined afterwards, but bytes that were not read stay as they are.
 #pragma once
 
 #include <bit>
@@ -12,6 +13,8 @@
 #include "only_bases.hpp"
 
 namespace fastgenome {
+
+inline constexpr std::int64_t joining_gap = 64;
 
 struct JoinedLines {
     std::int64_t read = 0;     // bytes of `in` that are done with
@@ -28,10 +31,10 @@ struct JoinLines {
             const std::uint8_t* line = in + done.read;
             const auto left = static_cast<std::size_t>(size - done.read);
             const void* end = std::memchr(line, '\n', left);
-            const std::int64_t length =
-                end == nullptr ? static_cast<std::int64_t>(left) : static_cast<const std::uint8_t*>(end) - line;
+            const std::int64_t length = end == nullptr ? static_cast<std::int64_t>(left)
+                                                       : static_cast<const std::uint8_t*>(end) - line;
             const std::int64_t letters = count_letters(line, length);
-            if (letters > 0) std::memcpy(out + done.written, line, static_cast<std::size_t>(letters));
+            if (letters > 0) std::memmove(out + done.written, line, static_cast<std::size_t>(letters));
             done.only_upper = done.only_upper && detail::OnlyBases<0xFF>::run(line, letters);
             done.read += letters;
             done.written += letters;
@@ -48,7 +51,7 @@ struct JoinLines {
         constexpr __mmask64 all = ~__mmask64{0};
         JoinedLines done;
         while (size - done.read >= 64) {
-            // No more is written than was read, so a whole register fits here.
+            // No more is written than was read, so a whole register ends before what is unread.
             std::uint8_t* place = out + done.written;
             const Block block = take(_mm512_loadu_si512(in + done.read), all, done);
             _mm512_storeu_si512(place, block.letters);
