@@ -31,9 +31,9 @@ class sequence_parser {
   public:
     explicit sequence_parser(sequence_format format) : format_(format) {}
 
-    // Reads a whole FASTA file and declares its end. Throws what reading and parsing throw.
-    void read_fasta(const ByteSource& file) {
-        constexpr std::int64_t piece = 1 << 17;  // stays in the second cache between reading and joining
+    // Reads a whole FASTA file and declares its end. Throws what reading and parsing throw. A piece of the
+    // usual size stays in the second cache between reading and joining.
+    void read_fasta(const ByteSource& file, std::int64_t piece = 1 << 17) {
         const std::int64_t size = file.size();
         letters_.reserve(size + 2 * joining_gap);
         for (std::int64_t offset = 0; offset < size; offset += piece) {
