@@ -171,4 +171,5 @@ class Genome:
         starts: NDArray[np.int64],
         ends: NDArray[np.int64],
         threads: int = 0,
+        out: NDArray[np.uint8] | None = None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]: ...

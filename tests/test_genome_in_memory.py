@@ -38,8 +38,7 @@ def lines_of(letters: str, lengths: list[int], numbers: random.Random) -> list[s
 def test_lines_of_any_length_are_joined(tmp_path: Path, line_end: str, lengths: list[int]) -> None:
     numbers = random.Random(len(line_end))
     letters = {
-        f"c{i}": "".join(numbers.choices("ACGTN", k=size))
-        for i, size in enumerate([1, 3 * PIECE // 2, 70, 2 * PIECE])
+        f"c{i}": "".join(numbers.choices("ACGTN", k=size)) for i, size in enumerate([1, 5 * PIECE // 4, 70])
     }
     contigs = {name: lines_of(text, lengths, numbers) for name, text in letters.items()}
     genome = Genome(write(tmp_path / "a.fa", contigs, line_end), in_memory=True)
@@ -48,12 +47,12 @@ def test_lines_of_any_length_are_joined(tmp_path: Path, line_end: str, lengths: 
 
 
 @pytest.mark.parametrize("soft_masked", [False, True])
-@pytest.mark.parametrize("place", [0, 59, PIECE - 9, 2 * PIECE + 7])
+@pytest.mark.parametrize("place", [0, 59, PIECE - 9, PIECE + 7])
 @pytest.mark.parametrize("letter", ["a", "u", "-"])
 def test_letter_that_is_cleaned_is_seen_wherever_it_stands(
     tmp_path: Path, letter: str, place: int, soft_masked: bool
 ) -> None:
-    letters = ["ACGT"[i % 4] for i in range(3 * PIECE)]
+    letters = ["ACGT"[i % 4] for i in range(5 * PIECE // 4)]
     letters[place] = letter
     lines = lines_of("".join(letters), [60], random.Random(0))
     genome = Genome(write(tmp_path / "a.fa", {"c": lines}), in_memory=True, soft_masked=soft_masked)
@@ -62,12 +61,12 @@ def test_letter_that_is_cleaned_is_seen_wherever_it_stands(
     assert genome.fetch("c") == "".join(letters)
 
 
-@pytest.mark.parametrize("place", [1, 59, PIECE - 9, 2 * PIECE + 7])
+@pytest.mark.parametrize("place", [1, 59, PIECE - 9, PIECE + 7])
 @pytest.mark.parametrize("letter", [">", "E", "\x80"])
 def test_character_that_is_no_nucleotide_is_named_wherever_it_stands(
     tmp_path: Path, letter: str, place: int
 ) -> None:
-    letters = ["ACGT"[i % 4] for i in range(3 * PIECE)]
+    letters = ["ACGT"[i % 4] for i in range(5 * PIECE // 4)]
     letters[place] = letter
     # At the start of a line ">" would begin a record.
     assert place % 50 > 0

@@ -255,9 +255,20 @@ std::vector<Region> regions_of(const NamedGenome& genome, const InputArray<std::
     return regions;
 }
 
+// `out`, or new memory where it is None, for `size` letters.
+py::array_t<std::uint8_t> letters_for(const py::object& out, std::int64_t size) {
+    if (out.is_none()) return py::array_t<std::uint8_t>(static_cast<py::ssize_t>(size));
+    if (!py::isinstance<py::array>(out)) throw bad_region("out must be an array of uint8");
+    try {
+        return writable_array<std::uint8_t>(out, size);
+    } catch (const py::value_error& error) {
+        throw bad_region(error.what());
+    }
+}
+
 py::tuple fetch_packed(const NamedGenome& genome, const InputArray<std::int64_t>& contigs,
                        const InputArray<std::int64_t>& starts, const InputArray<std::int64_t>& ends,
-                       int threads) {
+                       int threads, const py::object& out) {
     const std::vector<Region> regions = regions_of(genome, contigs, starts, ends);
     py::array_t<std::int64_t> offsets(static_cast<py::ssize_t>(regions.size()) + 1);
     std::int64_t total = 0;
@@ -266,7 +277,7 @@ py::tuple fetch_packed(const NamedGenome& genome, const InputArray<std::int64_t>
         if (__builtin_add_overflow(total, regions[i].length(), &total)) throw std::bad_alloc();
         offsets.mutable_at(i + 1) = total;
     }
-    py::array_t<std::uint8_t> letters(static_cast<py::ssize_t>(total));
+    py::array_t<std::uint8_t> letters = letters_for(out, total);
     std::vector<std::uint8_t*> outs;
     outs.reserve(regions.size());
     for (std::size_t i = 0; i < regions.size(); ++i) outs.push_back(letters.mutable_data() + offsets.at(i));
@@ -320,7 +331,7 @@ void register_genome(py::module_& module) {
         .def("fetch", &fetch, "name"_a, "start"_a, "end"_a)
         .def("fetch_many", &fetch_many, "regions"_a, "threads"_a = 0)
         .def("fetch_packed", &fetch_packed, "contigs"_a, "starts"_a, "ends"_a, "threads"_a = 0,
-             "Letters (total,) uint8 one behind the other, and offsets (n + 1,) int64.");
+             "out"_a = py::none(), "Letters (total,) uint8 one behind the other, and offsets (n + 1,) int64.");
 }
 
 }  // namespace fastgenome
