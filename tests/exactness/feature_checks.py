@@ -20,7 +20,9 @@ from fastgenome import _core, features
 #: Quotients may differ in the last digits, counts may not; float32 is a float64 result rounded.
 RELATIVE_ERROR = {"float64": 1e-15, "float32": 2.0**-24 + 1e-15}
 MOST_MISMATCHES = 5
-MOST_NUMBERS = 500_000
+MOST_NUMBERS = 200_000
+#: Of windows; each text is a call of its own.
+MOST_WINDOWED = 25
 
 #: Features of windows, with windows and strides: within, side by side, with gaps between.
 WINDOWS = ((1, 1), (60, 7), (100, 100), (33, 200), (1500, 40))
@@ -177,7 +179,7 @@ def _window_checks() -> Iterator[Check]:
                 partial(_of_windows, definition=definition, window=window, stride=stride),
                 None,
                 # A text of 1,000 bases has so many windows.
-                width * (1000 // stride + 1),
+                max(width * (1000 // stride + 1), MOST_NUMBERS // MOST_WINDOWED),
             )
 
 

@@ -1,5 +1,6 @@
 // Sizes around 2^31 and 2^32, where a coordinate of too few bits would show: bounds, windows and shares of
-// texts that nobody has to hold in memory. Run by tests/threads/run.sh with the undefined-behaviour sanitizer.
+// texts that nobody has to hold in memory. Run by tests/threads/run.sh with the undefined-behaviour
+// sanitizer.
 #include <array>
 #include <cstdint>
 #include <cstdio>
@@ -94,9 +95,9 @@ void windows() {
         for (const std::int64_t length : {std::int64_t{1}, std::int64_t{1000}, largest}) {
             for (const std::int64_t stride : {std::int64_t{1}, std::int64_t{7}, largest, largest + 2, size}) {
                 const fastgenome::Windows made{length, stride};
-                require(size < length ? made.count(size) == 0
-                                      : all_fit(made.count(size), size, length, stride),
-                        "all windows fit, and not one more");
+                require(
+                    size < length ? made.count(size) == 0 : all_fit(made.count(size), size, length, stride),
+                    "all windows fit, and not one more");
             }
         }
     }
