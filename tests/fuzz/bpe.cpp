@@ -1,5 +1,7 @@
-// Byte-pair encoding with any merge list, of any text: the encoder, merging by rank with a heap, and the
-// definition, which looks for the lowest rank again after each merge, have to agree.
+// Byte-pair encoding with any merge list, of any text: the encoder, whole and in pieces, merging by rank with
+// a heap, and the definition, which looks for the lowest rank again after each merge, have to agree. A share
+// of the texts is repeated to 20,000 letters, more than two blocks of the walk; the definition would take too
+// long for these, so that the heap, which the others judge, stands for it.
 #include "fastgenome/bpe.hpp"
 
 #include <array>
@@ -11,9 +13,12 @@
 namespace {
 
 using fastgenome::Merge;
+using fastgenome::Text;
 
 constexpr std::string_view alphabet = "ACGTN";
 constexpr std::int32_t unknown = 999;
+
+constexpr std::size_t long_text = 20'000;
 
 struct Parameters {
     std::array<std::int32_t, 256> bytes;
@@ -84,28 +89,66 @@ void merge_by_definition(const std::vector<Merge>& merges, std::vector<std::int3
 // White space that parts words for the tokenizers library: the four separators are none.
 constexpr auto breaks = fuzzing::places_in("\t\n\v\f\r \x85\xA0");
 
-std::vector<std::int32_t> by_definition(const Parameters& parameters, fastgenome::Text text) {
+// Ids of a text whose pieces between breaks become what `merge` makes of them.
+template <typename MergePiece>
+std::vector<std::int32_t> by_pieces(const Parameters& parameters, Text text, const MergePiece& merge) {
     std::vector<std::int32_t> ids;
-    std::vector<std::int32_t> piece;
-    const auto end_piece = [&] {
-        merge_by_definition(parameters.merges, piece);
+    std::size_t begin = 0;
+    for (std::size_t end = 0; end <= text.size(); ++end) {
+        if (end < text.size() && parameters.bytes[text[end]] >= 0) continue;
+        const std::vector<std::int32_t> piece = merge(text.subspan(begin, end - begin));
         ids.insert(ids.end(), piece.begin(), piece.end());
-        piece.clear();
-    };
-    for (const std::uint8_t byte : text) {
-        if (parameters.bytes[byte] >= 0) {
-            piece.push_back(parameters.bytes[byte]);
-            continue;
-        }
-        end_piece();
-        if (breaks[byte] < 0) ids.push_back(unknown);
+        if (end < text.size() && breaks[text[end]] < 0) ids.push_back(unknown);
+        begin = end + 1;
     }
-    end_piece();
+    return ids;
+}
+
+std::vector<std::int32_t> by_definition(const Parameters& parameters, Text text) {
+    return by_pieces(parameters, text, [&](Text piece) {
+        std::vector<std::int32_t> ids;
+        for (const std::uint8_t byte : piece) ids.push_back(parameters.bytes[byte]);
+        merge_by_definition(parameters.merges, ids);
+        return ids;
+    });
+}
+
+std::vector<std::int32_t> by_heap(const Parameters& parameters, const fastgenome::MergeList& list,
+                                  Text text) {
+    return by_pieces(parameters, text, [&](Text piece) {
+        fastgenome::MergeScratch heap;
+        heap.prepare(static_cast<std::int64_t>(piece.size()));
+        fuzzing::Buffer<std::int32_t> merged(static_cast<std::int64_t>(piece.size()));
+        const std::int64_t count = fastgenome::merge_by_rank(list, piece, merged.data(), heap);
+        return std::vector<std::int32_t>(merged.data(), merged.data() + count);
+    });
+}
+
+std::vector<std::int32_t> encoded(const fastgenome::Bpe& encoder, Text text) {
+    const auto length = static_cast<std::int64_t>(text.size());
+    fastgenome::Bpe::Scratch scratch;
+    fuzzing::Buffer<std::int32_t> out(encoder.bound(length));
+    encoder.prepare(scratch, length);
+    const std::int64_t count = encoder.encode(text, out.data(), scratch);
+    return {out.data(), out.data() + count};
+}
+
+std::vector<std::int32_t> encoded_in_pieces(const fastgenome::Bpe& encoder, Text text, int parts) {
+    std::vector<std::int32_t> ids;
+    std::int64_t place = 0;
+    for (const fastgenome::Range range : encoder.split(text, parts)) {
+        fuzzing::require(range.begin == place && range.end >= place, "pieces follow one another");
+        place = range.end;
+        const auto piece = encoded(encoder, text.subspan(static_cast<std::size_t>(range.begin),
+                                                         static_cast<std::size_t>(place - range.begin)));
+        ids.insert(ids.end(), piece.begin(), piece.end());
+    }
+    fuzzing::require(place == static_cast<std::int64_t>(text.size()), "the pieces make up the text");
     return ids;
 }
 
 // Mostly letters; bytes from 224 on stand for themselves.
-std::vector<std::uint8_t> to_letters(fastgenome::Text bytes) {
+std::vector<std::uint8_t> to_letters(Text bytes) {
     std::vector<std::uint8_t> text(bytes.begin(), bytes.end());
     for (std::uint8_t& byte : text) {
         if (byte < 224)
@@ -122,28 +165,27 @@ std::vector<std::uint8_t> to_letters(fastgenome::Text bytes) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     fuzzing::Input input(data, size);
     input.choose_instruction_set();
+    const bool is_long = input.byte() >= 240;
+    const int parts = input.between(2, 9);
     const Parameters parameters = read_parameters(input);
-    const std::vector<std::uint8_t> text = to_letters(input.rest());
-    const auto length = static_cast<std::int64_t>(text.size());
+    std::vector<std::uint8_t> text = to_letters(input.rest());
+    if (is_long) text = fuzzing::repeated(text, long_text);
 
     const fastgenome::MergeList list(parameters.bytes, parameters.merges);
     const fastgenome::Bpe encoder(list, unknown);
-    fastgenome::Bpe::Scratch scratch;
-    fuzzing::Buffer<std::int32_t> out(encoder.bound(length));
-    encoder.prepare(scratch, length);
-    const std::int64_t count = encoder.encode(text, out.data(), scratch);
-    const std::vector<std::int32_t> got(out.data(), out.data() + count);
-    fuzzing::require(got == by_definition(parameters, text), "the ids are the definition's");
-
-    // The heap alone, on the first piece without a break.
-    std::size_t stop = 0;
-    while (stop < text.size() && parameters.bytes[text[stop]] >= 0) ++stop;
-    const fastgenome::Text piece = fastgenome::Text(text).first(stop);
-    fastgenome::MergeScratch heap;
-    heap.prepare(static_cast<std::int64_t>(stop));
-    fuzzing::Buffer<std::int32_t> merged(static_cast<std::int64_t>(stop));
-    const std::int64_t pieces = fastgenome::merge_by_rank(list, piece, merged.data(), heap);
-    const std::vector<std::int32_t> by_heap(merged.data(), merged.data() + pieces);
-    fuzzing::require(by_heap == by_definition(parameters, piece), "merging with a heap is the definition's");
+    const std::vector<std::int32_t> merged = by_heap(parameters, list, text);
+    if (!is_long) {
+        fuzzing::require(merged == by_definition(parameters, text),
+                         "merging with a heap is the definition's");
+    }
+    fuzzing::require(encoded(encoder, text) == merged, "the ids are the definition's");
+    fuzzing::require(encoded_in_pieces(encoder, text, parts) == merged, "pieces have the ids of the whole");
+    if (is_long) {
+        // Threads cost more than a short text.
+        fuzzing::Buffer<std::int32_t> out(static_cast<std::int64_t>(text.size()));
+        const std::int64_t count = encoder.encode_parallel(text, out.data(), parts);
+        const std::vector<std::int32_t> got(out.data(), out.data() + count);
+        fuzzing::require(got == merged, "threads give the ids of one");
+    }
     return 0;
 }

@@ -11,6 +11,7 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "fastgenome/alphabet.hpp"
 #include "fastgenome/instruction_sets.hpp"
@@ -68,11 +69,30 @@ class Input {
     // Each execution chooses how the core runs.
     void choose_instruction_set() {
         fastgenome::limit_instruction_set(static_cast<fastgenome::InstructionSet>(byte() % 3));
+#ifdef FASTGENOME_PORTABLE
+        require(fastgenome::instruction_set() == fastgenome::InstructionSet::baseline,
+                "a portable build has the plain loops alone");
+#endif
     }
 
   private:
     Text bytes_;
 };
+
+// Calls work(Id{}) with one of the four widths of ids, as the input chooses.
+template <typename Work>
+void with_ids(Input& input, const Work& work) {
+    switch (input.byte() % 4) {
+        case 0:
+            return work(std::uint8_t{});
+        case 1:
+            return work(std::uint16_t{});
+        case 2:
+            return work(std::int32_t{});
+        default:
+            return work(std::int64_t{});
+    }
+}
 
 // Memory of exactly `size` elements, filled with a pattern, so that reading what was not written shows.
 template <typename T>
@@ -91,5 +111,18 @@ class Buffer {
     std::size_t size_;
     std::unique_ptr<T[]> data_;
 };
+
+// The text again and again, up to `size` letters: the core's blocks are longer than inputs that a fuzzer
+// changes well.
+inline std::vector<std::uint8_t> repeated(Text text, std::size_t size) {
+    std::vector<std::uint8_t> made;
+    made.reserve(size);
+    while (!text.empty() && made.size() < size) {
+        const Text part = text.first(std::min(text.size(), size - made.size()));
+        made.insert(made.end(), part.begin(), part.end());
+    }
+    made.shrink_to_fit();
+    return made;
+}
 
 }  // namespace fuzzing

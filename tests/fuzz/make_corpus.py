@@ -42,27 +42,29 @@ def cleaning() -> Iterator[bytes]:
 
 
 def characters() -> Iterator[bytes]:
-    """Instruction set, width, step, text."""
+    """Instruction set, width of ids, whether ids are large, step, threads, text."""
     for number, text in enumerate([*ODD_TEXTS, *dna_texts()]):
-        yield bytes([number % 3, number % 2, 7]) + text
+        for width in range(4):
+            yield bytes([number % 3, width, number % 2, 7, 249 if number % 5 == 0 else 0]) + text
 
 
 def sliding_kmers() -> Iterator[bytes]:
-    """Instruction set, k − 1, stride − 1, order of ids, text."""
+    """Instruction set, width of ids, k − 1, stride − 1, order of ids and threads, text."""
     for number, text in enumerate([*ODD_TEXTS, *dna_texts()]):
-        for k, stride in ((6, 1), (3, 1), (8, 3), (5, 31)):
-            yield bytes([number % 3, k - 1, stride - 1, number % 2]) + text
+        for place, (k, stride) in enumerate(((6, 1), (3, 1), (8, 3), (5, 31))):
+            flags = 248 + number % 8 if number % 5 == 0 else number % 2
+            yield bytes([number % 3, (number + place) % 4, k - 1, stride - 1, flags]) + text
 
 
 def block_kmers() -> Iterator[bytes]:
-    """Instruction set, k − 1, text."""
+    """Instruction set, width of ids, k − 1, text."""
     for number, text in enumerate([*ODD_TEXTS, *dna_texts()]):
         for k in (6, 3):
-            yield bytes([number % 3, k - 1]) + text
+            yield bytes([number % 3, (number + k) % 4, k - 1]) + text
 
 
 def bpe() -> Iterator[bytes]:
-    """Instruction set, letters − 1, order of ids, merges (kind, left, right), text."""
+    """Instruction set, whether long, parts − 2, letters − 1, order of ids, merges (kind, left, right), text."""
     chosen = random.Random(3)
     for letters in (1, 2, 4, 5):
         for kinds in (range(0, 200), range(0, 256)):
@@ -72,9 +74,11 @@ def bpe() -> Iterator[bytes]:
                     for _ in range(count)
                     for byte in (chosen.choice(kinds), chosen.randrange(256), chosen.randrange(256))
                 )
-                head = bytes([chosen.randrange(3), letters - 1, chosen.randrange(2), count])
-                yield head + merges + bytes(chosen.randrange(230) for _ in range(60))
-                yield head + merges + b"\x00\x01" * 30
+                for is_long in (0, 255):
+                    first = bytes([chosen.randrange(3), is_long, chosen.randrange(8)])
+                    head = first + bytes([letters - 1, chosen.randrange(2), count])
+                    yield head + merges + bytes(chosen.randrange(230) for _ in range(60))
+                    yield head + merges + b"\x00\x01" * 30
 
 
 def batch() -> Iterator[bytes]:
@@ -85,12 +89,42 @@ def batch() -> Iterator[bytes]:
 
 
 def features() -> Iterator[bytes]:
-    """Instruction set, k − 1, phases − 1, text."""
+    """Instruction set, k − 2, phases − 1, whether long, window, stride, text."""
     chosen = random.Random(4)
-    for k in (1, 2, 3):
+    for k in (2, 3):
         for phases in (1, 2, 3, 4):
             for size in (0, 2, 70, 1030):
-                yield bytes([k % 3, k - 1, phases - 1]) + chosen.randbytes(size)
+                yield bytes([k + phases & 3, k - 2, phases - 1, 0]) + chosen.randbytes(2 + size)
+                # Twelve times the first is the window, the product of the next two the stride.
+                for window, stride in ((249, 7), (20, 90), (3, 255)):
+                    head = bytes([k + phases & 3, k - 2, phases - 1, 255, window, stride, phases])
+                    yield head + chosen.randbytes(size)
+
+
+def kmer_rows() -> Iterator[bytes]:
+    """Instruction set, type, whether long, k − 1, map, whether frequencies, window, stride, text."""
+    chosen = random.Random(7)
+    for number, size in enumerate((0, 3, 70, 400, 1030)):
+        for k in (1, 2, 3, 4, 6):
+            for column_map in range(3):
+                for is_long in (0, 255):
+                    head = [
+                        (k + number) % 3,
+                        (k + column_map) % 2,
+                        is_long,
+                        k - 1,
+                        column_map,
+                        number + k & 1,
+                    ]
+                    yield bytes([*head, 30 + number, 5 * k, number]) + chosen.randbytes(size)
+
+
+def curves() -> Iterator[bytes]:
+    """Instruction set, steps of A, C, G and T + 128, text."""
+    chosen = random.Random(8)
+    for steps in ((1, -1, 1, -1), (0, -1, 1, 0), (-128, 127, 5, 0)):
+        for size in (0, 1, 2, 3, 70, 1030):
+            yield bytes([size % 3, *(step + 128 for step in steps)]) + chosen.randbytes(size)
 
 
 def sequences() -> Iterator[bytes]:
@@ -137,7 +171,7 @@ def two_bit() -> Iterator[bytes]:
 
 
 TARGETS = (
-    *(cleaning, characters, sliding_kmers, block_kmers, bpe, batch, features),
+    *(cleaning, characters, sliding_kmers, block_kmers, bpe, batch, features, kmer_rows, curves),
     *(sequences, indexed_fasta, two_bit),
 )
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Fuzzes the C++ core and the readers of vocabulary files, with address and undefined-behaviour sanitizers.
+# Fuzzes the C++ core, and the readers of files in Python, with address and undefined-behaviour sanitizers.
 #   bash tests/fuzz/run.sh SECONDS             all targets, one after the other, SECONDS together
 #   bash tests/fuzz/run.sh --executions 1e8    all targets, as many executions together
+# The targets of PORTABLE run their corpora without the instruction sets of x86-64, too.
 # Exit status 1 where a target fails; its input stays in the folder that is named then.
 #   FUZZ_FOLDER  for programs, corpora and executions.json, the executions of each target over all runs; default
 #                build/fuzz
@@ -11,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 folder=${FUZZ_FOLDER:-build/fuzz}
 names=$(cd tests/fuzz && ls *.cpp | sed 's/\.cpp$//' | grep -v -x standalone)
-read -r -a targets <<< "${TARGETS:-$(echo $names) vocabulary_files}"
+read -r -a targets <<< "${TARGETS:-$(echo $names) vocabulary_files file_readers}"
 mkdir -p "$folder/corpus" "$folder/found"
 
 has_libfuzzer() {
@@ -46,7 +47,9 @@ build() {
         [ -z "$(find csrc/include tests/fuzz -newer "$program" -name '*.[ch]pp' -print -quit)" ]; then
         return
     fi
-    "$CXX" "@$folder/flags" "tests/fuzz/$1.cpp" -o "$program"
+    local portable=()
+    if [[ "$1" == *.portable ]]; then portable=(-DFASTGENOME_PORTABLE); fi
+    "$CXX" "@$folder/flags" "${portable[@]}" "tests/fuzz/${1%.portable}.cpp" -o "$program"
 }
 export -f build
 
@@ -78,11 +81,18 @@ fuzz() {
 }
 
 python3 tests/fuzz/make_corpus.py "$folder/corpus"
-printf '%s\n' "${targets[@]}" | grep -v -x vocabulary_files | xargs -P "$(nproc)" -I{} bash -e -c 'build {}'
+programs=()
+portable=()
+for target in "${targets[@]}"; do
+    if [ -f "tests/fuzz/$target.cpp" ]; then programs+=("$target"); fi
+    if [[ " ${PORTABLE-sliding_kmers kmer_rows} " == *" $target "* ]]; then portable+=("$target"); fi
+done
+printf '%s\n' "${programs[@]}" "${portable[@]/%/.portable}" | sed '/^$/d' |
+    xargs -r -P "$(nproc)" -I{} bash -e -c 'build {}'
 failed=0
 for target in "${targets[@]}"; do
     program=("$folder/$target")
-    if [ "$target" = vocabulary_files ]; then program=(python3 tests/fuzz/vocabulary_files.py); fi
+    if [ -f "tests/fuzz/$target.py" ]; then program=(python3 "tests/fuzz/$target.py"); fi
     if fuzz "$target" "${program[@]}"; then
         executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$folder/$target.log")
         echo "$target: ${executions:?no count in $folder/$target.log} executions"
@@ -91,6 +101,15 @@ for target in "${targets[@]}"; do
         failed=1
         echo "$target: FAILED, see $folder/$target.log and $folder/found"
         tail -n 40 "$folder/$target.log"
+    fi
+done
+for target in "${portable[@]}"; do
+    if "$folder/$target.portable" -runs=0 "$folder/corpus/$target" > "$folder/$target.portable.log" 2>&1; then
+        echo "$target, portable: corpus passed"
+    else
+        failed=1
+        echo "$target, portable: FAILED, see $folder/$target.portable.log"
+        tail -n 40 "$folder/$target.portable.log"
     fi
 done
 exit "$failed"
