@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastgenome import _core
 from fastgenome.bgzf import BgzfFile, is_bgzf
+from fastgenome.cleaning import check_threads
 from fastgenome.errors import ArgumentError, InputError, TruncatedInputError
 from fastgenome.genome_index import FastaIndex, FileState, file_state, read_fai, read_index, write_index
 from fastgenome.streams import ByteStream, PathLike
@@ -79,7 +80,7 @@ class Genome:
         return f"Genome({str(self.path)!r}: {len(self.lengths)} contigs, {int(self.lengths.sum())} bases)"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _reopen, (self.path, self._in_memory, self._soft_masked)
+        return _reopen, (self.path.absolute(), self._in_memory, self._soft_masked)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -119,7 +120,7 @@ class Genome:
             ArgumentError, InputError: see `fetch`.
         """
         try:
-            return self._core.fetch_many(regions, threads)
+            return self._core.fetch_many(regions, check_threads(threads))
         except (OSError, ValueError) as error:
             raise _explained(error, self.path) from error
 
@@ -147,7 +148,7 @@ class Genome:
         arrays = [np.atleast_1d(_integers(part)) for part in (contigs, starts, ends)]
         places, firsts, lasts = np.broadcast_arrays(*arrays)
         try:
-            letters, offsets = self._core.fetch_packed(places, firsts, lasts, threads, out)
+            letters, offsets = self._core.fetch_packed(places, firsts, lasts, check_threads(threads), out)
         except (OSError, ValueError) as error:
             raise _explained(error, self.path) from error
         return PackedLetters(letters[: offsets[-1]], offsets)

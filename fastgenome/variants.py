@@ -12,7 +12,10 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 class Variant(NamedTuple):
-    """A line of VCF as it stands; `position` is that of the first base of `reference`, from 0."""
+    """A line of VCF as it stands; `position` is that of the first base of `reference`, from 0.
+
+    VCF's position 0, the telomere before the first base, is −1 here: no base stands there.
+    """
 
     contig: str
     position: int

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgenome import _core
-from fastgenome.cleaning import as_batch
+from fastgenome.cleaning import as_batch, check_threads
 from fastgenome.errors import ArgumentError
 from fastgenome.features.rows import (
     UnknownPolicy,
@@ -31,7 +31,7 @@ def base_counts(
         out: C-contiguous int64 (n, 4) to write to.
         threads: 0 for as many as the work deserves.
     """
-    return _counts_and_lengths(as_batch(sequences), out, threads)[0]
+    return _counts_and_lengths(as_batch(sequences), out, check_threads(threads))[0]
 
 
 def gc_content(sequences: Iterable[str | bytes], *, unknown: UnknownPolicy = "skip") -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgenome import _core
-from fastgenome.cleaning import as_batch
+from fastgenome.cleaning import as_batch, check_threads
 from fastgenome.errors import ArgumentError
 from fastgenome.features.rows import Batch, require_dna
 
@@ -63,7 +63,7 @@ def cumulative_zcurve(
         threads: 0 for as many as the work deserves.
     """
     batch = as_batch(sequences)
-    offsets = _offsets(batch, 0, threads)
+    offsets = _offsets(batch, 0, check_threads(threads))
     values = _points(int(offsets[-1]), 3, out)
     _core.zcurve_curves(batch, offsets, values, threads)
     return Curves(values, offsets)
@@ -101,7 +101,7 @@ def disparity_curve(
     if detrend not in (None, "fit", "ends"):
         raise ArgumentError(f"detrend={detrend!r}: expected 'fit', 'ends' or None")
     batch = as_batch(sequences)
-    offsets = _offsets(batch, 1 if kind == "CpG" else 0, threads)
+    offsets = _offsets(batch, 1 if kind == "CpG" else 0, check_threads(threads))
     points = _points(int(offsets[-1]), 1, None)
     if kind == "CpG":
         _core.cpg_curves(batch, offsets, points, threads)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastgenome import _core
-from fastgenome.cleaning import as_batch, describe_invalid
+from fastgenome.cleaning import as_batch, check_threads, describe_invalid
 from fastgenome.errors import ArgumentError, InputError
 
 #: What becomes of a sequence or window that holds an N: see `fastgenome.features`.
@@ -53,7 +53,7 @@ def sequence_rows(
     rows = output(len(batch), plan.width, dtype=dtype, out=out)
     check_unknown(unknown)
     raw = rows if plan.finish is None else np.empty((len(batch), plan.core.width))
-    invalid, refused = plan.core.fill(batch, raw, unknown=unknown, threads=threads)
+    invalid, refused = plan.core.fill(batch, raw, unknown=unknown, threads=check_threads(threads))
     require_dna(batch, invalid)
     require_known(refused, "sequences")
     if plan.finish is not None:

@@ -20,7 +20,14 @@ from fastgenome.features.composition import (
 from fastgenome.features.kmers import kmer_frequencies, kmer_names, kmer_plan
 from fastgenome.features.parameter_sets import ParameterSet, parameter_plan, parameter_set
 from fastgenome.features.rows import RowPlan, UnknownPolicy, sequence_rows
-from fastgenome.features.zcurve import ZCurveMode, check_tabular, components_of, zcurve, zcurve_names
+from fastgenome.features.zcurve import (
+    ZCurveMode,
+    check_described,
+    check_tabular,
+    components_of,
+    zcurve,
+    zcurve_names,
+)
 from fastgenome.sequence_transformer import SequenceTransformer, as_sequences
 
 
@@ -73,11 +80,8 @@ class ZCurve(SequenceTransformer):
         return np.array(names, dtype=object)
 
     def _check(self) -> None:
-        """Raises ArgumentError for a mode that is unknown or does not take the other arguments."""
         check_tabular(self.mode)
-        described = self.parameters is not None or tuple(self.orders) != (1,) or self.phases != 1
-        if described and self.mode != "parameters":
-            raise ArgumentError(f'mode={self.mode!r}: orders, phases and parameters need mode="parameters"')
+        check_described(self.mode, self.orders, self.phases, self.parameters)
 
     def _parameters(self) -> ParameterSet:
         return parameter_set(self.parameters, self.orders, self.phases)

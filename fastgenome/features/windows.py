@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastgenome import _core
+from fastgenome.cleaning import check_threads
 from fastgenome.errors import ArgumentError
 from fastgenome.features.rows import RowPlan, UnknownPolicy, check_unknown, output, require_dna, require_known
 from fastgenome.features.transformers import GCContent
@@ -80,7 +81,7 @@ def windowed(
     values = output(len(starts), plan.width, dtype=dtype, out=out)
     raw = values if plan.finish is None else np.empty((len(starts), plan.core.width))
     refused = plan.core.fill_windows(
-        clean, raw, window=window, stride=step, unknown=feature.unknown, threads=threads
+        clean, raw, window=window, stride=step, unknown=feature.unknown, threads=check_threads(threads)
     )
     require_known(refused, "windows")
     if plan.finish is not None:

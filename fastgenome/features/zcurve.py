@@ -57,10 +57,14 @@ def zcurve(
     """
     batch = as_batch(sequences)
     if mode == "cumulative":
+        if unknown != "skip":
+            raise ArgumentError(f"unknown={unknown!r}: a curve skips every N; expected skip")
+        check_described("cumulative", orders, phases, None)
         return cumulative_zcurve(batch)
     if mode == "parameters":
         return zcurve_parameters(batch, orders=orders, phases=phases, unknown=unknown)
     check_tabular(mode)
+    check_described(mode, orders, phases, None)
     return components_of(float_counts(batch, unknown), normalized=mode == "normalized")
 
 
@@ -92,6 +96,8 @@ def zcurve_parameters(
     Returns:
         (n, f) in the order of `zcurve_names`: by order, phase, prefix, then x, y, z.
     """
+    if parameters is not None and (tuple(orders) != (1, 2, 3) or phases != 3):
+        raise ArgumentError("parameters stands in place of orders and phases: give one or the other")
     plan = parameter_plan(parameter_set(parameters, orders, phases))
     return sequence_rows(sequences, plan, unknown=unknown, dtype=dtype, out=out, threads=threads)
 
@@ -105,6 +111,7 @@ def zcurve_names(
 ) -> list[str]:
     """Column names of `zcurve`: "x"; in parameters "x_AC" (prefix AC) and "x_AC_phase2" (phases from 1)."""
     check_tabular(mode)
+    check_described(mode, orders, phases, parameters)
     if mode != "parameters":
         return ["x", "y", "z"]
     return parameter_set(parameters, orders, phases).names()
@@ -122,3 +129,12 @@ def check_tabular(mode: str) -> None:
     if mode not in ("summary", "normalized", "parameters"):
         hint = "; the function zcurve gives the curve" if mode == "cumulative" else ""
         raise ArgumentError(f"mode={mode!r}: expected summary, normalized or parameters{hint}")
+
+
+def check_described(
+    mode: str, orders: Sequence[int], phases: int, parameters: ParameterSet | int | None
+) -> None:
+    """Raises ArgumentError where the parameters are described for a mode that has none."""
+    described = parameters is not None or tuple(orders) != (1,) or phases != 1
+    if described and mode != "parameters":
+        raise ArgumentError(f'mode={mode!r}: orders, phases and parameters need mode="parameters"')

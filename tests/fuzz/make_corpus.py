@@ -64,7 +64,7 @@ def block_kmers() -> Iterator[bytes]:
 
 
 def bpe() -> Iterator[bytes]:
-    """Instruction set, whether long, parts − 2, letters − 1, order of ids, merges (kind, left, right), text."""
+    """Instruction set, whether long, parts − 2, letters − 1, order of ids, merges (kind, two parts), text."""
     chosen = random.Random(3)
     for letters in (1, 2, 4, 5):
         for kinds in (range(0, 200), range(0, 256)):

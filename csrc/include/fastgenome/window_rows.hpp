@@ -10,7 +10,6 @@
 #include <cstring>
 #include <limits>
 #include <span>
-#include <thread>
 #include <vector>
 
 #include "alphabet.hpp"
@@ -57,21 +56,6 @@ class NextUnknown {
 
 namespace detail {
 
-inline std::vector<Range> split_windows(std::int64_t count, std::int64_t size, int threads) {
-    std::int64_t parts = threads;
-    if (threads <= 0) {
-        const std::int64_t available = std::max(1U, std::thread::hardware_concurrency());
-        parts = std::clamp<std::int64_t>(size / minimum_weight_per_thread, 1, available);
-    }
-    parts = std::clamp<std::int64_t>(parts, 1, std::max<std::int64_t>(count, 1));
-    std::vector<Range> ranges;
-    for (std::int64_t part = 0; part < parts; ++part) {
-        const auto cut = [&](std::int64_t p) { return count / parts * p + count % parts * p / parts; };
-        if (cut(part) < cut(part + 1)) ranges.push_back({cut(part), cut(part + 1)});
-    }
-    return ranges;
-}
-
 // The rows of windows[range]; returns the first window with an N that is to be refused, or -1.
 template <typename Rows, typename Value>
 std::int64_t write_windows(Text text, const Rows& rows, const Windows& windows, Range range,
@@ -114,7 +98,7 @@ template <typename Rows, typename Value>
 std::int64_t write_window_rows(Text text, const Rows& rows, const Windows& windows, UnknownPolicy unknown,
                                int threads, Value* out) {
     const auto size = static_cast<std::int64_t>(text.size());
-    const std::vector<Range> ranges = detail::split_windows(windows.count(size), size, threads);
+    const std::vector<Range> ranges = split_evenly(windows.count(size), threads_for(size, threads));
     std::vector<std::int64_t> refused(ranges.size(), -1);
     run_parallel(ranges, [&](Range range, std::size_t r) {
         refused[r] = detail::write_windows(text, rows, windows, range, unknown, out);
