@@ -1,10 +1,10 @@
 """Which records of a source are used, and the count of those that are not."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Literal
 
-from fastgenome import _core
 from fastgenome.cleaning import why_not_dna
 from fastgenome.errors import ArgumentError
 from fastgenome.records import CleanedBatch, ReadReport, Rejection, SequenceRecord, is_missing_label
@@ -40,9 +40,20 @@ class Acceptance:
 
 
 class Admission:
-    """Decides which records are used; every one is counted in the report."""
+    """Decides which records are used; every one is counted in the report.
 
-    def __init__(self, acceptance: Acceptance, report: ReadReport) -> None:
+    Args:
+        acceptance, report: the rules, and where the outcome is counted.
+        make_records: makes records without labels from their ids and sequences.
+    """
+
+    def __init__(
+        self,
+        acceptance: Acceptance,
+        report: ReadReport,
+        make_records: Callable[[list[str], list[str]], list[SequenceRecord]],
+    ) -> None:
+        self._make_records = make_records
         self._acceptance = acceptance
         self._report = report
         self._ids: set[str] = set()
@@ -53,7 +64,7 @@ class Admission:
             used, admitted = self._judge(batch)
             counts = batch.counts[used]
         else:
-            admitted = _core.make_records(SequenceRecord, batch.ids, batch.sequences)
+            admitted = self._make_records(batch.ids, batch.sequences)
             counts = batch.counts
             self._report.n_in += len(admitted)
         report = self._report

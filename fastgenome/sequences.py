@@ -187,7 +187,7 @@ class SequenceReader:
             raise InputError(f"{self.name} can be read only once; call read_sequences again, or use a file")
         self._begun = True
         self.report = ReadReport()
-        admission = Admission(self._acceptance, self.report)
+        admission = Admission(self._acceptance, self.report, _make_records)
         with closing(self._cleaned_batches(bases)) as batches:
             for batch in batches:
                 if admitted := admission.admit(batch):
@@ -227,6 +227,10 @@ class SequenceReader:
         return self._format or detect_format(stream, self._columns.sequence)
 
 
+def _make_records(ids: list[str], sequences: list[str]) -> list[SequenceRecord]:
+    return _core.make_records(SequenceRecord, ids, sequences)
+
+
 def _from_strings(sequences: Iterable[str]) -> Iterator[RawRecord]:
     """Yield strings as records without a name."""
     for index, sequence in enumerate(sequences):
@@ -250,8 +254,7 @@ def _read_fasta(stream: ByteStream, format: str, bases: int) -> Iterator[Cleaned
     """Yield the records of FASTA or FASTQ in batches of about `bases` bases."""
     parser = _core.SequenceParser(format)
     try:
-        for chunk in stream:
-            parser.feed(chunk)
+        for _ in stream.feed(parser) if format == "fasta" else map(parser.feed, stream):
             while (taken := parser.take(bases, _BATCH_RECORDS)) is not None:
                 yield _parsed_batch(*taken)
         parser.finish()

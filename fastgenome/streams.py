@@ -38,6 +38,18 @@ class ReadableBytes(Protocol):
         ...
 
 
+class FastaParser(Protocol):
+    """What bytes are given to, or reads them itself."""
+
+    def feed(self, data: bytes, /) -> None:
+        """Take a piece."""
+        ...
+
+    def feed_from(self, descriptor: int, size: int, /) -> int:
+        """Read a piece of at most `size` bytes; return its size, 0 at the end."""
+        ...
+
+
 class ByteStream:
     """The decompressed bytes of a source, in chunks; gzip is known by its first bytes, all members are read.
 
@@ -104,6 +116,28 @@ class ByteStream:
     def __iter__(self) -> Iterator[bytes]:
         yield from self._pending
         yield from self._chunks
+
+    def feed(self, parser: "FastaParser") -> Iterator[None]:
+        """Give all bytes to a parser, and the turn to the caller after each piece.
+
+        A plain file is read by the parser itself, which spares a copy of every byte.
+        """
+        for chunk in self._pending:
+            parser.feed(chunk)
+            yield
+        if self._owned is not None and not self.compressed:
+            while size := self._feed_piece(parser, self._owned.fileno()):
+                self.bytes_read += size
+                yield
+        for chunk in self._chunks:
+            parser.feed(chunk)
+            yield
+
+    def _feed_piece(self, parser: "FastaParser", descriptor: int) -> int:
+        try:
+            return parser.feed_from(descriptor, _READ_BYTES)
+        except OSError as error:
+            raise InputError(f"cannot read {self.name}: {error.strerror or error}") from error
 
     def text(self) -> TextIO:
         """Return the stream as UTF-8 text without its byte order mark; line ends are kept.

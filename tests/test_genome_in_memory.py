@@ -61,6 +61,14 @@ def test_letter_that_is_cleaned_is_seen_wherever_it_stands(
     assert genome.fetch("c") == "".join(letters)
 
 
+def test_lower_case_is_raised_at_every_place_of_a_register(tmp_path: Path) -> None:
+    for place in range(140):
+        letters = "ACGTN" * 28
+        masked = letters[:place] + letters[place].lower() + letters[place + 1 :]
+        path = write(tmp_path / "a.fa", {"c": [masked[:60], masked[60:]], "d": []})
+        assert Genome(path, in_memory=True).fetch("c") == letters
+
+
 @pytest.mark.parametrize("place", [1, 59, PIECE - 9, PIECE + 7])
 @pytest.mark.parametrize("letter", [">", "E", "\x80"])
 def test_character_that_is_no_nucleotide_is_named_wherever_it_stands(

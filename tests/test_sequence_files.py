@@ -129,6 +129,34 @@ def test_parser_does_not_depend_on_how_the_bytes_are_cut(
         _core.limit_instruction_set(best)
 
 
+@pytest.mark.parametrize("line", [b"LE \r\nF\n", b"LE\t\nF \n", b"LEF  \n\n"], ids=["crlf", "tab", "blanks"])
+def test_blanks_at_line_ends_are_dropped_wherever_a_piece_ends(line: bytes) -> None:
+    text = b">a\n" + line + b">b\n"
+    for cut in range(len(text)):
+        parser = _core.SequenceParser("fasta")
+        parser.feed(text[:cut])
+        parser.feed(text[cut:])
+        parser.finish()
+        # Not DNA, so that the letters come as they were read.
+        assert parser.take(1, 1)[3] == {0: ("LEF", "")}
+
+
+def test_only_fasta_is_read_into_its_letters(tmp_path: Path) -> None:
+    path = tmp_path / "a.fq"
+    path.write_bytes(b"@a\nAC\n+\nII\n")
+    with path.open("rb") as file, pytest.raises(ValueError, match="only FASTA"):
+        _core.SequenceParser("fastq").feed_from(file.fileno(), 100)
+
+
+def test_plain_fasta_longer_than_a_piece_counts_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.fa"
+    records = {f"r{i}": "ACGTN" * (i % 400 + 1) for i in range(1200)}
+    path.write_text("".join(f">{name}\n{letters}\n" for name, letters in records.items()))
+    reader = read_sequences(path)
+    assert {record.id: record.sequence for record in reader} == records
+    assert reader.bytes_read == reader.bytes_total == path.stat().st_size > 1 << 20
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     tens=st.lists(st.integers(1, 20), min_size=2, max_size=12),

@@ -331,7 +331,8 @@ void register_genome(py::module_& module) {
         .def("fetch", &fetch, "name"_a, "start"_a, "end"_a)
         .def("fetch_many", &fetch_many, "regions"_a, "threads"_a = 0)
         .def("fetch_packed", &fetch_packed, "contigs"_a, "starts"_a, "ends"_a, "threads"_a = 0,
-             "out"_a = py::none(), "Letters (total,) uint8 one behind the other, and offsets (n + 1,) int64.");
+             "out"_a = py::none(),
+             "Letters (total,) uint8 one behind the other, and offsets (n + 1,) int64.");
 }
 
 }  // namespace fastgenome

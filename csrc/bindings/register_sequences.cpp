@@ -1,8 +1,13 @@
 // Binding of the FASTA and FASTQ parser with the cleaning of what it reads: `_core.SequenceParser`.
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdint>
+#include <span>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "arrays.hpp"
@@ -30,6 +35,21 @@ void feed(sequence_parser& parser, const py::bytes& data) {
     const std::string_view bytes = data;
     py::gil_scoped_release unlocked;
     parser.feed(bytes);
+}
+
+// Feeds what one call of read(2) gives, `size` bytes at the most; returns how many those were, 0 at the end.
+std::int64_t feed_from(sequence_parser& parser, int descriptor, std::int64_t size) {
+    if (!parser.is_fasta() || size < 1)
+        throw py::value_error("only FASTA is read so, a byte or more at a time");
+    py::gil_scoped_release unlocked;
+    const std::span<std::uint8_t> place = parser.place_for(size);
+    ssize_t got = -1;
+    do {
+        got = ::read(descriptor, place.data(), place.size());
+    } while (got < 0 && errno == EINTR);
+    if (got < 0) throw std::system_error(errno, std::generic_category(), "cannot read");
+    parser.feed({reinterpret_cast<const char*>(place.data()), static_cast<std::size_t>(got)});
+    return got;
 }
 
 // The first records that together have `bases` letters, `most` at the most; 0 when there are too few of both.
@@ -110,6 +130,8 @@ void register_sequences(py::module_& module) {
     py::class_<sequence_parser>(module, "SequenceParser", "Push parser for 'fasta' and four-line 'fastq'.")
         .def(py::init(&make_parser), py::arg("format"))
         .def("feed", &feed, py::arg("data"), "Read a piece.")
+        .def("feed_from", &feed_from, py::arg("descriptor"), py::arg("size"),
+             "Read a piece of FASTA from an open file; returns its size, 0 at the end.")
         .def("finish", &sequence_parser::finish, "Declare the end of the input.")
         .def(
             "take", &take, py::arg("bases"), py::arg("records"), py::arg("rest") = false,

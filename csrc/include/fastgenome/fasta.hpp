@@ -31,6 +31,17 @@ class sequence_parser {
   public:
     explicit sequence_parser(sequence_format format) : format_(format) {}
 
+    bool is_fasta() const noexcept { return format_ == sequence_format::fasta; }
+
+    // A place for the `size` bytes to be fed next, in the buffer that their letters go to. It holds until the
+    // next call. For FASTA alone: FASTQ may keep more bytes back than the place has room for.
+    std::span<std::uint8_t> place_for(std::int64_t size) {
+        constexpr std::int64_t line = 64;  // of the cache; copies to its beginning are the fastest
+        std::uint8_t* free = letters_.room(joining_gap + line + size) + joining_gap;
+        const auto past = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(free) % line);
+        return {free + (line - past), static_cast<std::size_t>(size)};
+    }
+
     // Reads a whole FASTA file and declares its end. Throws what reading and parsing throw. A piece of the
     // usual size stays in the second cache between reading and joining.
     void read_fasta(const ByteSource& file, std::int64_t piece = 1 << 17) {
@@ -130,15 +141,6 @@ class sequence_parser {
     };
 
     bool reads_letters() const noexcept { return in_fasta_record_ && unfinished_line_.empty(); }
-
-    // A place for the `size` bytes to be fed next, in the buffer that their letters go to: a second one would
-    // be copied to and fro. For FASTA alone; FASTQ may keep more bytes back than the place has room for.
-    std::span<std::uint8_t> place_for(std::int64_t size) {
-        constexpr std::int64_t line = 64;  // of the cache; copies to its beginning are the fastest
-        std::uint8_t* free = letters_.room(joining_gap + line + size) + joining_gap;
-        const auto past = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(free) % line);
-        return {free + (line - past), static_cast<std::size_t>(size)};
-    }
 
     // Reads lines of letters of a FASTA record; returns the bytes from the next header on, or none.
     std::string_view read_letters(std::string_view bytes) {
