@@ -6,6 +6,7 @@ are changed at random. Takes libFuzzer's -max_total_time=, -runs=, -max_len= and
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import time
@@ -65,12 +66,13 @@ def run_at_random(check: Callable[[bytes], None], seeds: Sequence[bytes], argume
 
 
 def main(check: Callable[[bytes], None], seeds: Sequence[bytes]) -> None:
-    """Fuzzes as told on the command line; the last folder named there receives the first inputs."""
+    """Fuzzes as told on the command line; folders named there receive the first inputs."""
     if atheris is None:
         print("atheris is not installed: changing inputs at random")
         print(f"stat::number_of_executed_units: {run_at_random(check, seeds, sys.argv[1:])}")
         return
-    for folder in (argument for argument in sys.argv[1:] if not argument.startswith("-")):
+    # A file named there is an input to run again.
+    for folder in filter(os.path.isdir, sys.argv[1:]):
         for number, content in enumerate(seeds):
             (Path(folder) / f"{number:03}").write_bytes(content)
     atheris.Setup(sys.argv, check)
