@@ -1,174 +1,161 @@
-"""Files of sequences and genomes against their peers: CPU time from path to letters, answers asserted.
+"""Files of sequences and genomes against their peers: from path to letters, answers asserted.
 
 Whole files: `Genome(path, in_memory=True)` reads, checks and cleans all letters into one buffer and names the
-contigs; `read_sequences` cleans, judges and counts every record and makes a str of each. pyfastx and pysam do
-neither; they hand over name and sequence as they stand. Windows: 1 kb each, in random order, as str unless
-said otherwise.
+contigs; `read_sequences` cleans, judges and counts every record and makes a str of each. pyfastx and pysam
+hand over name and sequence as they stand (pyfastx also in upper case). Windows: in random order, as str
+unless said otherwise.
 """
 
-import gzip
-import os
 import random
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyfastx
 import pysam
 import pytest
-from conftest import random_dna
+from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from fastgenome.genome import Genome
 from fastgenome.sequences import read_sequences
 
-pytestmark = pytest.mark.benchmark(timer=time.process_time, min_rounds=7, warmup=True)
+pytestmark = pytest.mark.benchmark(timer=time.process_time, min_rounds=5, warmup=False)
 
-YEAST = "yeast_genome/Saccharomyces_cerevisiae.R64-1-1.dna.toplevel.fa.gz"
 Records = list[tuple[str, str]]
+Files = dict[str, tuple[Path, Records]]
+
+LINE = 60
+WINDOW = 1000
+# What it is called in the table, by file.
+WHOLE = {"genome": "whole FASTA, 12 Mb in 16 records", "many": "whole FASTA, 10,000 records of 500 bp"}
 
 
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("sequences")
-
-
-@pytest.fixture(scope="session")
-def yeast(folder: Path) -> Path:
-    """The yeast genome, 12.2 Mb in 17 contigs, as plain FASTA."""
-    data = Path(os.environ.get("FASTGENOME_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    if not (data / YEAST).is_file():
-        pytest.skip("needs the yeast genome in ../shared/data, or FASTGENOME_DATA pointing at such a folder")
-    path = folder / "yeast.fa"
-    path.write_bytes(gzip.decompress((data / YEAST).read_bytes()))
-    return path
-
-
-@pytest.fixture(scope="session")
-def many(folder: Path) -> Path:
-    """10,000 records of 500 bp in lines of 60."""
-    path = folder / "many.fa"
+def write_fasta(path: Path, records: Records) -> Path:
     with path.open("w") as file:
-        for number, sequence in enumerate(random_dna(10_000, 500)):
-            lines = "\n".join(sequence[i : i + 60] for i in range(0, 500, 60))
-            file.write(f">record{number} some words\n{lines}\n")
+        for name, sequence in records:
+            lines = "\n".join(sequence[i : i + LINE] for i in range(0, len(sequence), LINE))
+            file.write(f">{name} some words\n{lines}\n")
     return path
 
 
-@pytest.fixture(scope="session", params=["yeast", "many"])
-def whole(request: pytest.FixtureRequest) -> Path:
-    return request.getfixturevalue(request.param)
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory, genome: NDArray[np.uint8], sequences: list[str]) -> Files:
+    """Paths and what they hold: the genome in 16 contigs, and 10,000 short records."""
+    folder = tmp_path_factory.mktemp("sequences")
+    letters = {
+        "genome": [part.tobytes().decode() for part in np.array_split(genome, 16)],
+        "many": sequences,
+    }
+    found = {}
+    for name, parts in letters.items():
+        records = [(f"record{number}", sequence) for number, sequence in enumerate(parts)]
+        found[name] = (write_fasta(folder / f"{name}.fa", records), records)
+    return found
 
 
-def reference(path: Path) -> Records:
-    """Names and sequences, read the short way."""
-    records = path.read_text().lstrip(">").split("\n>")
-    return [(record.split(maxsplit=1)[0], "".join(record.split("\n")[1:])) for record in records]
+def whole_genome(path: Path) -> Genome:
+    genome = Genome(path, in_memory=True)
+    assert genome.names
+    return genome
 
 
-def check(
-    benchmark: BenchmarkFixture, path: Path, run: Callable[[], object], records: Callable[[object], Records]
-) -> None:
-    """Measures `run` among all that read this file; `records` makes its answer comparable."""
-    benchmark.group = f"whole file, {path.stem}"
-    benchmark.extra_info["pyfastx"] = pyfastx.version()
-    benchmark.extra_info["pysam"] = pysam.__version__
-    assert records(benchmark(run)) == reference(path)
+def contigs(genome: Genome) -> Records:
+    letters = genome.fetch_many((name, 0, None) for name in genome.names)
+    return list(zip(genome.names, letters, strict=True))
 
 
-def as_list(records: Iterable[tuple[str, ...]]) -> Records:
+def by_pysam(path: Path) -> Records:
+    with pysam.FastxFile(str(path)) as file:
+        return [(record.name, record.sequence) for record in file]
+
+
+PEERS: dict[str, Callable[[Path], Any]] = {
+    "pyfastx.Fastx": lambda path: list(pyfastx.Fastx(str(path))),
+    "pyfastx.Fastx, upper case": lambda path: list(pyfastx.Fastx(str(path), uppercase=True)),
+    "pyfastx.Fasta": lambda path: list(pyfastx.Fasta(str(path), build_index=False)),
+    "pysam": by_pysam,
+}
+INTO_MEMORY = {"fastgenome": whole_genome, **PEERS}
+AS_RECORDS = {"fastgenome": lambda path: list(read_sequences(path)), **PEERS}
+
+
+def as_pairs(records: Iterable[tuple[str, ...]]) -> Records:
     return [(name, sequence) for name, sequence, *_ in records]
 
 
-def test_whole_file_genome(benchmark, whole):
-    def records(genome: Genome) -> Records:
-        return list(
-            zip(genome.names, genome.fetch_many((name, 0, None) for name in genome.names), strict=True)
-        )
-
-    def run() -> Genome:
-        genome = Genome(whole, in_memory=True)
-        assert genome.names
-        return genome
-
-    check(benchmark, whole, run, records)
+@pytest.mark.parametrize("side", INTO_MEMORY)
+@pytest.mark.parametrize("file", WHOLE)
+def test_whole_file(benchmark: BenchmarkFixture, files: Files, file: str, side: str) -> None:
+    benchmark.group = f"{WHOLE[file]}: into memory"
+    path, expected = files[file]
+    answer = benchmark(INTO_MEMORY[side], path)
+    assert (contigs(answer) if isinstance(answer, Genome) else as_pairs(answer)) == expected
 
 
-def test_whole_file_read_sequences(benchmark, whole):
-    check(benchmark, whole, lambda: list(read_sequences(whole)), as_list)
-
-
-def test_whole_file_pyfastx(benchmark, whole):
-    check(benchmark, whole, lambda: list(pyfastx.Fasta(str(whole), build_index=False)), as_list)
-
-
-def test_whole_file_pyfastx_upper(benchmark, whole):
-    """Upper case as ours, though without the check of the letters."""
-
-    def run() -> Records:
-        return list(pyfastx.Fasta(str(whole), build_index=False, uppercase=True))
-
-    check(benchmark, whole, run, as_list)
-
-
-def test_whole_file_pysam(benchmark, whole):
-    def run() -> Records:
-        with pysam.FastxFile(str(whole)) as file:
-            return [(record.name, record.sequence) for record in file]
-
-    check(benchmark, whole, run, as_list)
+@pytest.mark.parametrize("side", AS_RECORDS)
+@pytest.mark.parametrize("file", WHOLE)
+def test_records(benchmark: BenchmarkFixture, files: Files, file: str, side: str) -> None:
+    benchmark.group = f"{WHOLE[file]}: as records, by fastgenome cleaned and counted"
+    path, expected = files[file]
+    assert as_pairs(benchmark(AS_RECORDS[side], path)) == expected
 
 
 # Windows
 
-WINDOW = 1000
+
+@pytest.fixture(scope="session")
+def windows(files: Files) -> list[tuple[str, int, int]]:
+    _, records = files["genome"]
+    found = [
+        (name, i, i + WINDOW) for name, letters in records for i in range(0, len(letters) - WINDOW, WINDOW)
+    ]
+    return random.Random(0).sample(found, 10_000)
 
 
 @pytest.fixture(scope="session")
-def windows(yeast: Path) -> list[tuple[str, int, int]]:
-    genome = Genome(yeast)
-    lengths = zip(genome.names, genome.lengths.tolist(), strict=True)
-    found = [(name, i, i + WINDOW) for name, size in lengths for i in range(0, size - WINDOW, WINDOW)]
-    random.Random(0).shuffle(found)
-    return found
+def letters(files: Files, windows: list[tuple[str, int, int]]) -> list[str]:
+    found = dict(files["genome"][1])
+    return [found[name][start:end] for name, start, end in windows]
 
 
 @pytest.fixture(scope="session")
-def letters(yeast: Path, windows: list[tuple[str, int, int]]) -> list[str]:
-    contigs = dict(reference(yeast))
-    return [contigs[name][start:end] for name, start, end in windows]
-
-
-def check_windows(benchmark: BenchmarkFixture, run: Callable[[], list[str]], letters: list[str]) -> None:
-    benchmark.group = f"{len(letters):,} windows of 1 kb, yeast"
-    benchmark.extra_info["pysam"] = pysam.__version__
-    assert benchmark(run) == letters
-
-
-@pytest.fixture(params=["memory", "index"])
-def genome(request: pytest.FixtureRequest, yeast: Path) -> Genome:
-    return Genome(yeast, in_memory=request.param == "memory")
-
-
-def test_windows_fetch_many(benchmark, genome, windows, letters):
-    check_windows(benchmark, lambda: genome.fetch_many(windows, threads=1), letters)
-
-
-def test_windows_fetch(benchmark, genome, windows, letters):
-    check_windows(benchmark, lambda: [genome.fetch(*window) for window in windows], letters)
-
-
-def test_windows_fetch_packed(benchmark, genome, windows, letters):
-    contigs = np.array([genome.index(name) for name, _, _ in windows])
+def readers(files: Files, windows: list[tuple[str, int, int]]) -> dict[str, Callable[[], object]]:
+    """How each side reads the windows; every file is open and indexed before."""
+    path, _ = files["genome"]
+    indexed, loaded = Genome(path), Genome(path, in_memory=True)
+    peer = pysam.FastaFile(str(path))
+    names = np.array([indexed.index(name) for name, _, _ in windows])
     starts = np.array([start for _, start, _ in windows])
-    benchmark.group = f"{len(letters):,} windows of 1 kb, yeast"
-    packed = benchmark(lambda: genome.fetch_packed(contigs, starts, starts + WINDOW, threads=1))
-    assert packed.letters.tobytes().decode() == "".join(letters)
+    return {
+        "fastgenome": lambda: indexed.fetch_many(windows, threads=1),
+        "fastgenome, one by one": lambda: [indexed.fetch(*window) for window in windows],
+        "fastgenome, in memory": lambda: loaded.fetch_many(windows, threads=1),
+        "fastgenome, in memory, packed": lambda: loaded.fetch_packed(
+            names, starts, starts + WINDOW, threads=1
+        ),
+        "pysam": lambda: [peer.fetch(*window) for window in windows],
+    }
 
 
-def test_windows_pysam(benchmark, yeast, folder, windows, letters):
-    copy = folder / "pysam.fa"
-    copy.write_bytes(yeast.read_bytes())
-    with pysam.FastaFile(str(copy)) as file:
-        check_windows(benchmark, lambda: [file.fetch(*window) for window in windows], letters)
+@pytest.mark.parametrize(
+    "side",
+    [
+        "fastgenome",
+        "fastgenome, one by one",
+        "fastgenome, in memory",
+        "fastgenome, in memory, packed",
+        "pysam",
+    ],
+)
+def test_windows(
+    benchmark: BenchmarkFixture, readers: dict[str, Callable[[], Any]], letters: list[str], side: str
+) -> None:
+    benchmark.group = "10,000 windows of 1 kb from an indexed FASTA"
+    answer = benchmark(readers[side])
+    if side.endswith("packed"):
+        assert answer.letters.tobytes().decode() == "".join(letters)
+    else:
+        assert answer == letters

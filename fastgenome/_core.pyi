@@ -1,7 +1,7 @@
 """Types of the C++ core. Batches come in as str or bytes; arrays go out packed."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,12 +127,15 @@ class TruncatedInput(MalformedInput): ...
 
 class SequenceParser:
     def __init__(self, format: str) -> None: ...
-    def reserve(self, letters: int) -> None: ...
     def feed(self, data: bytes) -> None: ...
     def finish(self) -> None: ...
     def take(
         self, bases: int, records: int, rest: bool = False
     ) -> tuple[list[str], list[str], NDArray[np.int64], dict[int, tuple[str, str]]] | None: ...
+
+_Record = TypeVar("_Record", bound=tuple[object, ...])
+
+def make_records(type: type[_Record], ids: list[str], sequences: list[str]) -> list[_Record]: ...
 
 # --- genomes: coordinates are 0-based, half-open ---
 
@@ -151,6 +154,8 @@ class Genome:
     @staticmethod
     def open_two_bit(path: bytes, keep_case: bool) -> Genome: ...
     @staticmethod
+    def load_fasta(path: bytes, keep_case: bool) -> Genome: ...
+    @staticmethod
     def from_parser(parser: SequenceParser, keep_case: bool) -> Genome: ...
     def loaded(self) -> Genome: ...
     @property
@@ -166,4 +171,5 @@ class Genome:
         starts: NDArray[np.int64],
         ends: NDArray[np.int64],
         threads: int = 0,
+        out: NDArray[np.uint8] | None = None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]: ...

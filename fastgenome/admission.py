@@ -1,18 +1,16 @@
 """Which records of a source are used, and the count of those that are not."""
 
 from dataclasses import dataclass
-from functools import partial
 from itertools import repeat
 from typing import Literal
 
+from fastgenome import _core
 from fastgenome.cleaning import why_not_dna
 from fastgenome.errors import ArgumentError
 from fastgenome.records import CleanedBatch, ReadReport, Rejection, SequenceRecord, is_missing_label
 
 # Columns of CleanedBatch.counts.
 _INVALID, _BASES, _ALL_N = 4, 5, 6
-# What SequenceRecord._make does, without a call in Python for each record.
-_RECORD = partial(tuple.__new__, SequenceRecord)
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Admission:
             used, admitted = self._judge(batch)
             counts = batch.counts[used]
         else:
-            admitted = list(map(_RECORD, zip(batch.ids, batch.sequences, repeat(()))))
+            admitted = _core.make_records(SequenceRecord, batch.ids, batch.sequences)
             counts = batch.counts
             self._report.n_in += len(admitted)
         report = self._report
@@ -80,11 +78,14 @@ class Admission:
             return True
         if rules.on_duplicate == "ignore":
             return False
-        ids = set(batch.ids)
-        if len(ids) < len(batch.ids) or not self._ids.isdisjoint(ids):
+        known = len(self._ids)
+        if not self._ids.isdisjoint(batch.ids):
             return True
-        self._ids |= ids
-        return False
+        self._ids.update(batch.ids)
+        if len(self._ids) == known + len(batch.ids):
+            return False
+        self._ids.difference_update(batch.ids)
+        return True
 
     def _judge(self, batch: CleanedBatch) -> tuple[list[int], list[SequenceRecord]]:
         """Return the usable records and their indexes; count the others."""

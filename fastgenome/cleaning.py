@@ -23,6 +23,13 @@ def as_batch(sequences: Iterable[str | bytes]) -> tuple[str | bytes, ...]:
     return tuple(sequences)
 
 
+def check_threads(threads: int) -> int:
+    """The number of threads, 0 for as many as the work deserves; ArgumentError for anything else."""
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 0 <= threads < 1 << 31:
+        raise ArgumentError(f"threads={threads!r}: expected an int, 0 or more")
+    return threads
+
+
 def describe_invalid(sequence: str | bytes, index: int) -> str:
     """A message for the sequence at `index` (from 0), which cleaning found not to be DNA."""
     return f"sequences[{index}] is not DNA: {why_not_dna(sequence)}; remove the sequence or correct it"

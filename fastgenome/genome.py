@@ -124,7 +124,13 @@ class Genome:
             raise _explained(error, self.path) from error
 
     def fetch_packed(
-        self, contigs: ArrayLike, starts: ArrayLike, ends: ArrayLike, *, threads: int = 0
+        self,
+        contigs: ArrayLike,
+        starts: ArrayLike,
+        ends: ArrayLike,
+        *,
+        threads: int = 0,
+        out: NDArray[np.uint8] | None = None,
     ) -> PackedLetters:
         """Return the letters of many regions without an object for each.
 
@@ -132,16 +138,19 @@ class Genome:
             contigs: (n,) indexes in `names`, or one for all.
             starts, ends: (n,) 0-based, half-open.
             threads: 0 for as many as the work deserves.
+            out: a one-dimensional buffer for the letters; they are its beginning then. What it holds after an
+                error is undefined.
 
         Raises:
-            ArgumentError, InputError: see `fetch`.
+            ArgumentError, InputError: see `fetch`; `out` is too small or of another kind.
         """
         arrays = [np.atleast_1d(_integers(part)) for part in (contigs, starts, ends)]
         places, firsts, lasts = np.broadcast_arrays(*arrays)
         try:
-            return PackedLetters(*self._core.fetch_packed(places, firsts, lasts, threads))
+            letters, offsets = self._core.fetch_packed(places, firsts, lasts, threads, out)
         except (OSError, ValueError) as error:
             raise _explained(error, self.path) from error
+        return PackedLetters(letters[: offsets[-1]], offsets)
 
     def _open(self) -> _core.Genome:
         with self.path.open("rb") as file:
@@ -151,7 +160,7 @@ class Genome:
             two_bit = _core.Genome.open_two_bit(name, self._soft_masked)
             return two_bit.loaded() if self._in_memory else two_bit
         if self._in_memory:
-            return self._load_fasta()
+            return self._load_fasta(head)
         if head.startswith(_GZIP_MAGIC) and not is_bgzf(head):
             raise InputError(
                 f"{self.path} is gzip, which can be read only from its start: pass in_memory=True, "
@@ -160,11 +169,11 @@ class Genome:
         source = BgzfFile(self.path) if is_bgzf(head) else name
         return _core.Genome.open_fasta(source, *_find_index(self.path), self._soft_masked)
 
-    def _load_fasta(self) -> _core.Genome:
+    def _load_fasta(self, head: bytes) -> _core.Genome:
+        if head.startswith(b">"):
+            return _core.Genome.load_fasta(os.fsencode(self.path), self._soft_masked)
         parser = _core.SequenceParser("fasta")
         with ByteStream(self.path) as stream:
-            if stream.bytes_total is not None and not stream.compressed:
-                parser.reserve(stream.bytes_total)
             for chunk in stream:
                 parser.feed(chunk)
         parser.finish()

@@ -43,9 +43,9 @@ class CleanedBatch(NamedTuple):
         suspects: by index the raw letters and the defect of each record that is malformed, not DNA or empty.
     """
 
-    ids: Sequence[str]
+    ids: list[str]
     labels: Sequence[tuple[str, ...]] | None
-    sequences: Sequence[str]
+    sequences: list[str]
     counts: NDArray[np.int64]
     suspects: dict[int, tuple[str, str]]
 

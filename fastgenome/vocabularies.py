@@ -45,11 +45,16 @@ def is_special(token: str) -> bool:
 
 
 def ids_of(tokens: Iterable[str], vocabulary: Mapping[str, int], name: str) -> NDArray[np.int32]:
-    """Ids of tokens that a vocabulary must have."""
+    """Ids of tokens that a vocabulary must have, from 0 to 2^31 − 1."""
+    wanted = list(tokens)
     try:
-        return np.array([vocabulary[token] for token in tokens], dtype=np.int32)
+        ids = [vocabulary[token] for token in wanted]
     except KeyError as error:
         raise CheckpointError(f"the vocabulary of {name!r} has no token {error.args[0]!r}") from None
+    for token, number in zip(wanted, ids, strict=True):
+        if not 0 <= number < 1 << 31:
+            raise CheckpointError(f"the vocabulary of {name!r} gives {token!r} the id {number!r}")
+    return np.array(ids, dtype=np.int32)
 
 
 def character_ids(vocabulary: Mapping[str, int], *, unknown: int) -> NDArray[np.int32]:

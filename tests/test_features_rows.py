@@ -50,6 +50,22 @@ def test_any_order_phase_and_norm_equals_definition(order, phases, norm):
     np.testing.assert_allclose(values, expected, rtol=1e-14, atol=1e-16)
 
 
+@pytest.mark.parametrize("phases", [1, 3])
+@pytest.mark.parametrize("order", range(1, 5))
+def test_many_kmers_of_one_kind_are_counted(order, phases):
+    """Beyond what a counter of one byte holds, and at each phase of a stretch between two N."""
+    rng = random.Random(order)
+    batch = ["A" * (765 + more) for more in (0, 3, 4, 8)]
+    batch += ["N" * lead + unit * (2000 // len(unit)) for lead in range(3) for unit in ("T", "CAG", "GC")]
+    batch += ["".join(rng.choices("ACGT", k=n)) for n in (*range(250, 275), *range(762, 780), 3000)]
+    batch += ["N" * lead + "".join(rng.choices("ACGT", k=400)) + "NN" + "CGT" * 100 for lead in range(3)]
+    expected = [block_parameters(sequence, order, phases, "count") for sequence in batch]
+    chosen = ParameterSet(((order, phases),), "count")
+    for name in each_instruction_set():
+        values = zcurve_parameters(batch, parameters=chosen)
+        np.testing.assert_array_equal(values, expected, err_msg=name)
+
+
 @pytest.mark.parametrize("number", PARAMETER_SETS)
 def test_published_sets_have_their_size_and_equal_definition(number, sequences):
     blocks = PARAMETER_SETS[number]

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from feature_definitions import block_parameters, each_instruction_set
+from feature_definitions import block_parameters, each_instruction_set, parameters
 
 from fastgenome import _core
 from fastgenome.errors import ArgumentError, InputError
 from fastgenome.features import (
+    PARAMETER_SETS,
     GCContent,
     KmerFrequency,
     ParameterSet,
@@ -140,6 +141,18 @@ def test_threads_and_instruction_sets_give_the_same_bits(feature, window, stride
         for threads in (0, 1, 2, 7):
             values = windowed(sequence, feature, window=window, stride=stride, threads=threads).values
             np.testing.assert_array_equal(values, expected, err_msg=f"{name}, {threads}")
+
+
+@pytest.mark.parametrize("stride", [1, 2, 8, 9])
+@pytest.mark.parametrize("blocks", [((2, 3),), ((1, 3), (4, 2)), PARAMETER_SETS[189], PARAMETER_SETS[765]])
+def test_small_steps_through_bases_alone(blocks, stride):
+    """Where no N is near, the core moves its window by single bases, tables side by side."""
+    sequence = "".join(random.Random(6).choices("ACGT", k=2300)) + "NN" + "CAG" * 500
+    feature = ZCurve("parameters", parameters=ParameterSet(blocks, "count"))
+    starts, values = windowed(sequence, feature, window=40, stride=stride)
+    chosen = slice(None, None, 37)
+    expected = [parameters(sequence[start : start + 40], blocks, "count") for start in starts[chosen]]
+    np.testing.assert_array_equal(values[chosen], expected)
 
 
 @pytest.mark.parametrize("stride", [1, 700, 1023, 1024, 1025, 2049, 3000, 5999])

@@ -215,6 +215,32 @@ def test_fetch_packed_takes_one_contig_for_all(tmp_path: Path) -> None:
     assert (packed.letters.dtype, packed.offsets.tolist()) == (np.uint8, [0, 4, 8, 12])
 
 
+def test_fetch_packed_writes_to_the_beginning_of_a_buffer(tmp_path: Path) -> None:
+    genome = Genome(write(tmp_path / "x.fa", ">c\nACGTACGG\n"))
+    buffer = np.full(9, ord("."), np.uint8)
+    packed = genome.fetch_packed(0, [0, 4], [3, 8], out=buffer)
+    assert packed.letters.base is buffer
+    assert (packed.letters.tobytes(), packed.offsets.tolist()) == (b"ACGACGG", [0, 3, 7])
+    assert buffer.tobytes() == b"ACGACGG.."
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        np.zeros(7, np.int8),
+        np.zeros(6, np.uint8),
+        np.zeros((7, 1), np.uint8),
+        np.zeros(14, np.uint8)[::2],
+        [],
+    ],
+    ids=["dtype", "small", "shape", "strides", "list"],
+)
+def test_buffer_that_letters_cannot_be_written_to_is_an_error(tmp_path: Path, out: object) -> None:
+    genome = Genome(write(tmp_path / "x.fa", ">c\nACGTACGG\n"))
+    with pytest.raises(ArgumentError, match="out "):
+        genome.fetch_packed(0, [0, 4], [3, 8], out=out)
+
+
 @pytest.mark.parametrize(
     ("content", "in_memory", "message"),
     [

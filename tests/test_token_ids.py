@@ -1,12 +1,15 @@
 """Ids of every width, into fresh arrays and given ones, with every instruction set and number of threads."""
 
+import os
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from fastgenome.byte_level import read_byte_level
-from fastgenome.errors import ArgumentError, InputError
+from fastgenome.errors import ArgumentError, CheckpointError, InputError
 from fastgenome.tokenizers import KmerTokenizer, load_tokenizer, one_hot
 
 WIDTHS = ["uint8", "uint16", "int32", "int64"]
@@ -169,6 +172,10 @@ def test_opt_writes_raw_texts_into_out(data_dir):
         ({"out": np.empty((9, 10), np.int32)}, "one-dimensional"),
         ({"out": np.frombuffer(bytes(400), np.int32)}, "writable"),
         ({"out": [0] * 90}, "out is list"),
+        ({"out": np.frombuffer(bytearray(361), np.int32, 90, 1)}, "aligned"),
+        ({"threads": -1}, "threads=-1"),
+        ({"threads": 1.5}, "threads=1.5"),
+        ({"threads": 1 << 40}, "threads=1099511627776"),
     ],
 )
 def test_wrong_id_types_and_buffers_are_refused(arguments, message):
@@ -187,6 +194,53 @@ def test_one_hot_equals_definition(letters, dtype, instruction_set):
     assert values.shape == (len(joined), 4)
     np.testing.assert_array_equal(values, [[letter == base for letter in letters] for base in joined])
     assert offsets.tolist() == np.cumsum([0, *map(len, texts)]).tolist()
+
+
+def test_one_hot_into_given_rows():
+    out = np.full((9, 4), 7, np.float32)
+    values, offsets = one_hot(["ACG", "TN"], out=out, threads=2)
+    assert np.shares_memory(values, out)
+    np.testing.assert_array_equal(values, one_hot(["ACGTN"]).values)
+    assert (out[5:] == 7).all()
+    assert offsets.tolist() == [0, 3, 5]
+    for wrong in (out[:4], np.empty((9, 5)), np.empty(36)):
+        with pytest.raises(ArgumentError, match="needed are 5 rows of 4"):
+            one_hot(["ACG", "TN"], out=wrong)
+
+
+def test_long_text_among_short_ones_is_cut_and_stays_in_its_place():
+    rng = np.random.default_rng(6)
+    sizes = [40, 1_300_000, 0, 70, 2_100_000, 2_200_000, 5]
+    texts = [random_dna(rng, size, b"ACGTACGTACGTN") for size in sizes]
+    for name in ("dnabert-6", "hyenadna", "nt-v2"):
+        tokenize = load_tokenizer(name)
+        alone = [tokenize([text], threads=1).ids for text in texts]
+        for threads in (1, 2, 3, 300):
+            ids, offsets = tokenize(texts, threads=threads)
+            np.testing.assert_array_equal(ids, np.concatenate(alone))
+            assert offsets.tolist() == np.cumsum([0, *map(len, alone)]).tolist()
+
+
+def test_environment_limits_threads():
+    code = (
+        "import threading, os; from fastgenome.tokenizers import load_tokenizer; "
+        "load_tokenizer('hyenadna')(['ACGT' * 1_000_000] * 4); "
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+    counts = []
+    for threads in ("1", "2"):
+        environment = os.environ | {"FASTGENOME_THREADS": threads, "OMP_NUM_THREADS": "1"}
+        environment["OPENBLAS_NUM_THREADS"] = "1"
+        result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        counts.append(int(result.stdout))
+    assert counts[1] - counts[0] == min(2, os.cpu_count() or 1) - 1
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 31, 1 << 40])
+def test_ids_out_of_range_are_refused(number):
+    vocabulary = KmerTokenizer(2).vocabulary | {"AC": number}
+    with pytest.raises(CheckpointError, match=f"'AC' the id {number}"):
+        KmerTokenizer(2, vocabulary=vocabulary)
 
 
 def test_one_hot_cleans_and_refuses_like_a_tokenizer():

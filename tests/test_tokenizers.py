@@ -403,6 +403,11 @@ def test_attributes_describe_the_layout():
         (lambda: load_tokenizer("bert"), ArgumentError, "expected one of dnabert-3"),
         (lambda: load_tokenizer("opt"), ModelError, r"vocab\.json and merges\.txt"),
         (lambda: load_tokenizer("nt-v2", prompt="Enhancer"), ArgumentError, "prompt='Enhancer'"),
+        (
+            lambda: load_tokenizer("dnabert-6", species="homo_sapiens"),
+            ArgumentError,
+            "species='homo_sapiens'",
+        ),
         (lambda: load_tokenizer("dnabert2"), ModelError, r"tokenizer\.json"),
         (lambda: load_tokenizer("specieslm"), ModelError, r"vocab\.txt"),
         (lambda: load_tokenizer("hyenadna", vocabulary="vocab.txt"), ArgumentError, "takes none"),

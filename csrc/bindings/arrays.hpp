@@ -28,11 +28,18 @@ std::span<T> mutable_view(pybind11::array_t<T>& array) {
     return {array.mutable_data(), static_cast<std::size_t>(array.size())};
 }
 
+template <typename T>
+bool is_aligned(const pybind11::array& array) {
+    return reinterpret_cast<std::uintptr_t>(array.data()) % alignof(T) == 0;
+}
+
 // `out` as an array to write to, without copying. Throws ValueError where it cannot take `size` values.
 template <typename T>
 pybind11::array_t<T> writable_array(const pybind11::array& out, std::int64_t size) {
-    if (!pybind11::array_t<T, pybind11::array::c_style>::check_(out) || out.ndim() != 1 || !out.writeable())
-        throw pybind11::value_error("out must be a writable, contiguous, one-dimensional array of the dtype");
+    if (!pybind11::array_t<T, pybind11::array::c_style>::check_(out) || out.ndim() != 1 || !out.writeable() ||
+        !is_aligned<T>(out))
+        throw pybind11::value_error(
+            "out must be a writable, contiguous, aligned, one-dimensional array of the dtype");
     if (out.size() < size) {
         throw pybind11::value_error("out holds " + std::to_string(out.size()) + " values, needed are up to " +
                                     std::to_string(size));

@@ -34,6 +34,7 @@ T* checked_rows(const pybind11::array& array, std::int64_t rows, std::int64_t co
     if (!fits || !pybind11::isinstance<pybind11::array_t<T, pybind11::array::c_style>>(array))
         throw pybind11::value_error("out must be C-contiguous, of " + std::to_string(rows) + " x " +
                                     std::to_string(columns) + " numbers");
+    if (!is_aligned<T>(array)) throw pybind11::value_error("out is not aligned");
     if (!array.writeable()) throw pybind11::value_error("out is read-only");
     // The check holds for any array; mutable_data() alone would accept another type.
     return static_cast<T*>(const_cast<void*>(array.data()));

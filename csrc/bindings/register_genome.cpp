@@ -143,7 +143,7 @@ NamedGenome open_two_bit(const std::string& path, bool keep_case) {
 }
 
 // All that a parser has read. Afterwards it is empty.
-NamedGenome from_parser(sequence_parser& parser, bool keep_case) {
+std::unique_ptr<Genome> genome_of(sequence_parser& parser, bool keep_case) {
     std::vector<Contig> contigs;
     contigs.reserve(static_cast<std::size_t>(parser.size()));
     for (std::int64_t i = 0; i < parser.size(); ++i) {
@@ -152,12 +152,26 @@ NamedGenome from_parser(sequence_parser& parser, bool keep_case) {
             throw malformed_input("record " + std::to_string(i + 1) + " has no name behind its '>'");
         }
     }
+    const bool is_clean = parser.only_upper();
+    return std::make_unique<GenomeInMemory>(std::move(contigs), parser.take_letters(), keep_case, is_clean);
+}
+
+NamedGenome from_parser(sequence_parser& parser, bool keep_case) {
     std::unique_ptr<Genome> genome;
     {
         py::gil_scoped_release unlocked;
-        const bool is_clean = parser.only_upper();
-        genome =
-            std::make_unique<GenomeInMemory>(std::move(contigs), parser.take_letters(), keep_case, is_clean);
+        genome = genome_of(parser, keep_case);
+    }
+    return NamedGenome(std::move(genome));
+}
+
+NamedGenome load_fasta(const std::string& path, bool keep_case) {
+    std::unique_ptr<Genome> genome;
+    {
+        py::gil_scoped_release unlocked;
+        sequence_parser parser(sequence_format::fasta);
+        parser.read_fasta(PositionedFile(path));
+        genome = genome_of(parser, keep_case);
     }
     return NamedGenome(std::move(genome));
 }
@@ -241,9 +255,20 @@ std::vector<Region> regions_of(const NamedGenome& genome, const InputArray<std::
     return regions;
 }
 
+// `out`, or new memory where it is None, for `size` letters.
+py::array_t<std::uint8_t> letters_for(const py::object& out, std::int64_t size) {
+    if (out.is_none()) return py::array_t<std::uint8_t>(static_cast<py::ssize_t>(size));
+    if (!py::isinstance<py::array>(out)) throw bad_region("out must be an array of uint8");
+    try {
+        return writable_array<std::uint8_t>(out, size);
+    } catch (const py::value_error& error) {
+        throw bad_region(error.what());
+    }
+}
+
 py::tuple fetch_packed(const NamedGenome& genome, const InputArray<std::int64_t>& contigs,
                        const InputArray<std::int64_t>& starts, const InputArray<std::int64_t>& ends,
-                       int threads) {
+                       int threads, const py::object& out) {
     const std::vector<Region> regions = regions_of(genome, contigs, starts, ends);
     py::array_t<std::int64_t> offsets(static_cast<py::ssize_t>(regions.size()) + 1);
     std::int64_t total = 0;
@@ -252,7 +277,7 @@ py::tuple fetch_packed(const NamedGenome& genome, const InputArray<std::int64_t>
         if (__builtin_add_overflow(total, regions[i].length(), &total)) throw std::bad_alloc();
         offsets.mutable_at(i + 1) = total;
     }
-    py::array_t<std::uint8_t> letters(static_cast<py::ssize_t>(total));
+    py::array_t<std::uint8_t> letters = letters_for(out, total);
     std::vector<std::uint8_t*> outs;
     outs.reserve(regions.size());
     for (std::size_t i = 0; i < regions.size(); ++i) outs.push_back(letters.mutable_data() + offsets.at(i));
@@ -297,6 +322,7 @@ void register_genome(py::module_& module) {
     py::class_<NamedGenome>(module, "Genome", "Contigs of which any stretch can be read.")
         .def_static("open_fasta", &open_fasta, "source"_a, "names"_a, "numbers"_a, "keep_case"_a)
         .def_static("open_two_bit", &open_two_bit, "path"_a, "keep_case"_a)
+        .def_static("load_fasta", &load_fasta, "path"_a, "keep_case"_a, "All of a plain file in memory.")
         .def_static("from_parser", &from_parser, "parser"_a, "keep_case"_a)
         .def("loaded", &loaded, "The same genome, all of it in memory.")
         .def_property_readonly("names", &NamedGenome::names)
@@ -305,7 +331,7 @@ void register_genome(py::module_& module) {
         .def("fetch", &fetch, "name"_a, "start"_a, "end"_a)
         .def("fetch_many", &fetch_many, "regions"_a, "threads"_a = 0)
         .def("fetch_packed", &fetch_packed, "contigs"_a, "starts"_a, "ends"_a, "threads"_a = 0,
-             "Letters (total,) uint8 one behind the other, and offsets (n + 1,) int64.");
+             "out"_a = py::none(), "Letters (total,) uint8 one behind the other, and offsets (n + 1,) int64.");
 }
 
 }  // namespace fastgenome

@@ -82,12 +82,33 @@ py::object take(sequence_parser& parser, std::int64_t bases, std::int64_t most, 
     return py::make_tuple(ids, sequences, counts, suspects);
 }
 
+// Instances of `type`, a subclass of tuple without state of its own: (id, sequence, empty tuple) for each.
+py::list make_records(const py::type& type, const py::list& ids, const py::list& sequences) {
+    if (ids.size() != sequences.size()) throw py::value_error("ids and sequences differ in number");
+    auto* const record_type = reinterpret_cast<PyTypeObject*>(type.ptr());
+    if (PyType_IsSubtype(record_type, &PyTuple_Type) == 0) throw py::type_error("type must be a tuple");
+    const py::tuple no_labels(0);
+    py::list records(ids.size());
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+        const auto index = static_cast<Py_ssize_t>(i);
+        PyObject* record = record_type->tp_alloc(record_type, 3);
+        if (record == nullptr) throw py::error_already_set();
+        PyTuple_SET_ITEM(record, 0, Py_NewRef(PyList_GET_ITEM(ids.ptr(), index)));
+        PyTuple_SET_ITEM(record, 1, Py_NewRef(PyList_GET_ITEM(sequences.ptr(), index)));
+        PyTuple_SET_ITEM(record, 2, Py_NewRef(no_labels.ptr()));
+        // Texts and an empty tuple close no cycle, so the collector need not visit each record again and
+        // again.
+        PyObject_GC_UnTrack(record);
+        PyList_SET_ITEM(records.ptr(), index, record);
+    }
+    return records;
+}
+
 }  // namespace
 
 void register_sequences(py::module_& module) {
     py::class_<sequence_parser>(module, "SequenceParser", "Push parser for 'fasta' and four-line 'fastq'.")
         .def(py::init(&make_parser), py::arg("format"))
-        .def("reserve", &sequence_parser::reserve, py::arg("letters"))
         .def("feed", &feed, py::arg("data"), "Read a piece.")
         .def("finish", &sequence_parser::finish, "Declare the end of the input.")
         .def(
@@ -95,6 +116,8 @@ void register_sequences(py::module_& module) {
             "Take the records that fill a batch, cleaned, or None while they are too few; with `rest`, what "
             "there is: ids, sequences, counts (n, 7) int64 of lower case, RNA, IUPAC, gaps, invalid, cleaned "
             "bases and 1 for no known base; and by index (raw letters, defect) of those to look at.");
+    module.def("make_records", &make_records, py::arg("type"), py::arg("ids"), py::arg("sequences"),
+               "Records of a subclass of tuple: (id, sequence, ()) for each.");
 }
 
 }  // namespace fastgenome

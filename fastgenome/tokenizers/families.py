@@ -31,7 +31,7 @@ def load_tokenizer(
     name: str,
     *,
     vocabulary: str | Path | None = None,
-    species: str = "candida_glabrata",
+    species: str | None = None,
     prompt: str | None = None,
 ) -> Tokenizer:
     """Loads the tokenizer of a published model family.
@@ -43,7 +43,7 @@ def load_tokenizer(
         vocabulary: vocab.txt or tokenizer.json of the model, or the folder that holds it; for OPT's
             vocab.json, with merges.txt beside it, or tokenizer.json. "specieslm", "dnabert2" and OPT's need
             it; for the others the published order is generated without it.
-        species: the species token of "specieslm", put after CLS.
+        species: only for "specieslm": its species token, put after CLS; "candida_glabrata" unless given.
         prompt: only for OPT's: the domain, such as "DNA Promoter", of Lingo's prompt around each sequence.
 
     Raises:
@@ -51,14 +51,16 @@ def load_tokenizer(
         ModelError: the family needs `vocabulary`.
         CheckpointError: the vocabulary's file is missing, damaged or not of this family.
     """
-    if name in ("opt", "opt-one-hot"):
+    if name in ("opt", "opt-one-hot") and species is None:
         return _load_opt(name, vocabulary, prompt)
     if prompt is not None:
         raise ArgumentError(
             f'prompt={prompt!r}: only "opt" and "opt-one-hot" take a prompt, {name!r} has none'
         )
     if name == "specieslm":
-        return _load_specieslm(vocabulary, species)
+        return _load_specieslm(vocabulary, species or "candida_glabrata")
+    if species is not None:
+        raise ArgumentError(f"species={species!r}: only specieslm takes a species, {name!r} has none")
     if name not in _LOADERS:
         raise ArgumentError(f"name={name!r}: no such tokenizer, expected one of {', '.join(TOKENIZERS)}")
     return _LOADERS[name](name, vocabulary)

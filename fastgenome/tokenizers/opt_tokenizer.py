@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastgenome import _core
 from fastgenome.byte_level import ByteLevelFile, as_texts, insert_ids, is_dna
-from fastgenome.cleaning import describe_invalid
+from fastgenome.cleaning import as_batch, describe_invalid
 from fastgenome.errors import ArgumentError, InputError
 from fastgenome.tokenizers.tokenizer import Tokenizer, Tokens
 
@@ -70,7 +70,7 @@ class OptTokenizer(Tokenizer):
 
     def capacity(self, sequences: Any, *, special_tokens: bool = True) -> int:
         """Entries that `out` must have, see `Tokenizer`; characters beyond DNA may need several each."""
-        sizes = [4 * len(sequence) + 1 for sequence in sequences]
+        sizes = [4 * len(sequence) + 1 for sequence in as_batch(sequences)]
         return sum(sizes) + special_tokens * len(sizes) * (self.prefix_length + self.suffix_length)
 
     @staticmethod
@@ -112,7 +112,7 @@ def _into(out: NDArray[Any] | None, tokens: Tokens) -> Tokens:
     """The same tokens with their ids in `out`, where there is one."""
     if out is None:
         return tokens
-    if out.ndim != 1 or out.size < tokens.ids.size:
-        raise ArgumentError(f"out has the shape {out.shape}, needed are {tokens.ids.size} entries")
+    if out.size < tokens.ids.size:
+        raise ArgumentError(f"out holds {out.size} values, needed are {tokens.ids.size}")
     out[: tokens.ids.size] = tokens.ids
     return Tokens(out[: tokens.ids.size], tokens.offsets)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastgenome.cleaning import as_batch, describe_invalid
+from fastgenome.cleaning import as_batch, check_threads, describe_invalid
 from fastgenome.errors import ArgumentError, InputError
 from fastgenome.vocabularies import special_token_ids
 
@@ -89,13 +89,14 @@ class Tokenizer:
         """Encodes sequences.
 
         Args:
-            sequences: DNA, one str (or bytes) each.
+            sequences: DNA, one str each, or bytes, which are read as Latin-1 (by OPT as UTF-8).
             special_tokens: whether to put the prefix and suffix of the family around each sequence.
             clean: whether to clean sequences first, see the module; without it characters outside of the
                 vocabulary become the unknown token.
             dtype: of the ids: uint8 or uint16 (where the vocabulary fits), int32 (the default) or int64.
             out: array (size,) for the ids, of at least `capacity` entries; its dtype is that of the ids.
-            threads: most threads to use; 0 for as many as the work deserves.
+            threads: most threads to use; 0 for as many as the work deserves, at most FASTGENOME_THREADS of
+                the environment where that is set.
 
         Returns:
             Tokens in the order of `sequences`; with `out`, their ids are the beginning of it.
@@ -105,7 +106,8 @@ class Tokenizer:
             ArgumentError: `sequences` is one str, or `dtype` or `out` cannot take the ids.
         """
         batch = as_batch(sequences)
-        return self._encode(batch, special_tokens, clean, self._id_type(dtype, out), out, threads)
+        wanted = self._id_type(dtype, out)
+        return self._encode(batch, special_tokens, clean, wanted, out, check_threads(threads))
 
     def capacity(self, sequences: Iterable[str | bytes], *, special_tokens: bool = True) -> int:
         """Entries that `out` must have for these sequences: a bound on their ids, known without encoding."""
@@ -135,8 +137,11 @@ class Tokenizer:
 
     def _id_type(self, dtype: DTypeLike | None, out: NDArray[Any] | None) -> np.dtype[Any]:
         """The type of the ids; ArgumentError where the arguments disagree or it is too narrow."""
-        if out is not None and not isinstance(out, np.ndarray):
-            raise ArgumentError(f"out is {type(out).__name__}, expected a NumPy array")
+        if out is not None:
+            if not isinstance(out, np.ndarray):
+                raise ArgumentError(f"out is {type(out).__name__}, expected a NumPy array")
+            if out.ndim != 1 or not (out.flags.c_contiguous and out.flags.aligned and out.flags.writeable):
+                raise ArgumentError("out must be one-dimensional, contiguous, aligned and writable")
         wanted = (
             np.dtype(dtype) if dtype is not None else out.dtype if out is not None else np.dtype(np.int32)
         )

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "fastgenome/byte_source.hpp"
+#include "fastgenome/genome.hpp"
 #include "fuzzing.hpp"
 
 namespace fuzzing {

@@ -1,11 +1,14 @@
 // FASTA and FASTQ of any bytes: pieces of any size give what the whole gives, and FASTA what its definition
 // says.
+#include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "fastgenome/fasta.hpp"
 #include "fuzzing.hpp"
+#include "memory_source.hpp"
 
 namespace {
 
@@ -57,6 +60,23 @@ Outcome read(sequence_format format, std::string_view bytes, std::size_t step, s
     return outcome;
 }
 
+// FASTA as a file is read, in pieces of `step` bytes within the buffer of the letters.
+Outcome read_in_place(std::span<const std::uint8_t> bytes, std::size_t step) {
+    fastgenome::sequence_parser parser(sequence_format::fasta);
+    Outcome outcome;
+    try {
+        parser.read_fasta(fuzzing::MemorySource(bytes), static_cast<std::int64_t>(step));
+    } catch (const fastgenome::malformed_input& error) {
+        outcome.error = error.what();
+    }
+    for (std::int64_t i = 0; i < parser.size(); ++i) {
+        const fastgenome::Text letters = parser.letters(i);
+        outcome.records.push_back({std::string(parser.id(i)), std::string(letters.begin(), letters.end()),
+                                   std::string(parser.defect(i))});
+    }
+    return outcome;
+}
+
 std::string_view trimmed(std::string_view line) {
     while (!line.empty() && (line.back() == ' ' || line.back() == '\t' || line.back() == '\r'))
         line.remove_suffix(1);
@@ -103,6 +123,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             "pieces fail as the whole");
     require(std::ranges::equal(whole.records, pieces.records), "pieces give the records of the whole");
     if (format == sequence_format::fasta) {
+        const Outcome in_place = read_in_place(text, step);
+        require(in_place.error == whole.error, "read in place, it fails as the whole");
+        require(std::ranges::equal(in_place.records, whole.records), "read in place, the same records");
         std::vector<Record> expected;
         const bool is_sound = fasta_by_definition(bytes, expected);
         require(is_sound == whole.error.empty(), "FASTA is refused exactly where it is malformed");

@@ -160,34 +160,19 @@ BatchResult encode_range(const Encoder& encoder, std::span<const Text> texts, Ra
     return result;
 }
 
-// Encodes ranges of texts at once. Each range writes into its own region, as large as its bound; what a
-// region leaves free is closed up after.
-template <typename Encoder, typename Id>
-BatchResult encode_ranges(const Encoder& encoder, std::span<const Text> texts, std::span<const Range> ranges,
-                          const BatchLayout& layout, Id* ids, std::int64_t* lengths) {
-    std::vector<std::int64_t> regions(ranges.size());
-    std::int64_t start = 0;
-    for (std::size_t r = 0; r < ranges.size(); ++r) {
-        regions[r] = start;
-        for (std::int64_t i = ranges[r].begin; i < ranges[r].end; ++i) {
-            start += sequence_bound(encoder, static_cast<std::int64_t>(texts[i].size()), layout);
-        }
-    }
-    std::vector<BatchResult> results(ranges.size());
-    run_parallel(ranges, [&](Range range, std::size_t r) {
-        results[r] = encode_range(encoder, texts, range, layout, ids + regions[r], lengths, 1);
-    });
-
-    BatchResult result;
-    for (std::size_t r = 0; r < ranges.size(); ++r) {
-        if (result.total != regions[r]) {
-            std::memmove(ids + result.total, ids + regions[r],
+// Closes up the regions of ids, each of which has some left free; returns the sums.
+template <typename Id>
+BatchResult close_up(std::span<const BatchResult> results, std::span<const std::int64_t> regions, Id* ids) {
+    BatchResult all;
+    for (std::size_t r = 0; r < results.size(); ++r) {
+        if (all.total != regions[r]) {
+            std::memmove(ids + all.total, ids + regions[r],
                          static_cast<std::size_t>(results[r].total) * sizeof(Id));
         }
-        result.total += results[r].total;
-        if (result.first_invalid < 0) result.first_invalid = results[r].first_invalid;
+        all.total += results[r].total;
+        if (all.first_invalid < 0) all.first_invalid = results[r].first_invalid;
     }
-    return result;
+    return all;
 }
 
 }  // namespace detail
@@ -197,14 +182,32 @@ BatchResult encode_ranges(const Encoder& encoder, std::span<const Text> texts, s
 template <typename Encoder, typename Id>
 BatchResult encode_batch(const Encoder& encoder, std::span<const Text> texts, const BatchLayout& layout,
                          std::span<Id> ids, std::span<std::int64_t> offsets) {
-    const std::vector<std::int64_t> weights = text_weights(texts);
-    const std::vector<Range> ranges = split_by_weight(weights, layout.threads);
-    const int parts = parts_of_each(weights, layout.threads);
-    std::int64_t* const lengths = offsets.data() + 1;
-    const BatchResult result =
-        parts > 1 ? detail::encode_range(encoder, texts, {0, static_cast<std::int64_t>(texts.size())}, layout,
-                                         ids.data(), lengths, parts)
-                  : detail::encode_ranges(encoder, texts, ranges, layout, ids.data(), lengths);
+    // What all threads share is made by this one.
+    typename Encoder::Scratch first_scratch;
+    encoder.prepare(first_scratch, 0);
+
+    const std::vector<Share> shares = share_out(text_weights(texts), layout.threads);
+    // Each share writes into a region of its own, as large as its bound.
+    std::vector<std::int64_t> regions(shares.size());
+    std::int64_t start = 0;
+    for (std::size_t s = 0; s < shares.size(); ++s) {
+        regions[s] = start;
+        for (std::int64_t i = shares[s].range.begin; i < shares[s].range.end; ++i) {
+            start += sequence_bound(encoder, static_cast<std::int64_t>(texts[i].size()), layout);
+        }
+    }
+    std::vector<BatchResult> results(shares.size());
+    const auto encode = [&](std::size_t s) {
+        results[s] = detail::encode_range(encoder, texts, shares[s].range, layout, ids.data() + regions[s],
+                                          offsets.data() + 1, shares[s].parts);
+    };
+    run_parallel(shares.size(), [&](std::size_t s) {
+        if (shares[s].parts == 1) encode(s);
+    });
+    for (std::size_t s = 0; s < shares.size(); ++s) {
+        if (shares[s].parts > 1) encode(s);
+    }
+    const BatchResult result = detail::close_up(std::span<const BatchResult>(results), regions, ids.data());
     offsets[0] = 0;
     for (std::size_t i = 0; i < texts.size(); ++i) offsets[i + 1] += offsets[i];
     return result;

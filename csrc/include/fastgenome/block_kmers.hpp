@@ -35,6 +35,7 @@ class BlockKmers {
         for (const std::uint8_t letter : kmers_.letters()) {
             if (characters_[letter] < 0)
                 throw std::invalid_argument("each of the letters needs an id of its own");
+            base_[letter] = true;
         }
     }
 
@@ -47,8 +48,8 @@ class BlockKmers {
         Id* end = out;
         bool in_unknown = false;
         for (std::size_t position = 0; position < text.size();) {
-            const std::size_t run = dispatch<CountBases>(text.subspan(position));
-            if (run > 0) {
+            if (base_[text[position]]) {
+                const std::size_t run = dispatch<CountBases>(text.subspan(position));
                 end = encode_run(text.subspan(position, run), end);
                 position += run;
                 in_unknown = false;
@@ -105,6 +106,7 @@ class BlockKmers {
     SlidingKmers kmers_;
     std::int32_t unknown_;
     std::array<std::int32_t, 256> characters_{};
+    std::array<bool, 256> base_{};
 };
 
 }  // namespace fastgenome

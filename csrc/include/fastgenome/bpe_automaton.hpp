@@ -46,7 +46,7 @@ class BpeAutomaton {
         if (!tokens || tokens->size() > maximum_tokens) return std::nullopt;
         const BpeCompatibility compatibility(*tokens, list);
         const BpeHypotheses hypotheses(*tokens, compatibility);
-        if (hypotheses.letters().count() > BpeLetters::maximum) return std::nullopt;
+        if (!hypotheses.fits() || hypotheses.letters().count() > BpeLetters::maximum) return std::nullopt;
         BpeAutomaton automaton;
         if (!automaton.find_states(hypotheses)) return std::nullopt;
         automaton.letters_ = hypotheses.letters();

@@ -22,6 +22,8 @@ namespace fastgenome {
 class BpeHypotheses {
   public:
     static constexpr std::int32_t none = -1;
+    static constexpr std::size_t maximum_children = std::size_t{1} << 22;  // 16 MiB
+    static constexpr std::size_t maximum_steps = std::size_t{1} << 23;     // 64 MiB
 
     struct Step {
         std::int32_t next = none;   // the hypothesis after one more letter
@@ -31,7 +33,7 @@ class BpeHypotheses {
     BpeHypotheses(const BpeTokens& tokens, const BpeCompatibility& compatibility)
         : compatibility_(compatibility), anything_(compatibility.words(), ~std::uint64_t{0}) {
         find_letters(tokens);
-        grow_trie(tokens);
+        if (!grow_trie(tokens)) return;
         start_ = intern(0, beginning);
         std::vector<std::int32_t> behind;
         for (std::size_t which = 0; which < compatibility.classes(); ++which) {
@@ -40,8 +42,15 @@ class BpeHypotheses {
         for (std::size_t t = 0; t < tokens.size(); ++t) {
             after_.push_back(behind[static_cast<std::size_t>(compatibility.class_of(t))]);
         }
-        for (std::size_t h = 0; h < hypotheses_.size(); ++h) expand(h);
+        for (std::size_t h = 0; h < hypotheses_.size(); ++h) {
+            if (h * width_ > maximum_steps) return;
+            expand(h);
+        }
+        fits_ = true;
     }
+
+    // False where the tables would be too large; nothing else may be asked then.
+    bool fits() const noexcept { return fits_; }
 
     // The bytes of tokens longer than one. No other byte has part in a merge.
     const BpeLetters& letters() const noexcept { return letters_; }
@@ -76,7 +85,7 @@ class BpeHypotheses {
         width_ = letters_.count();
     }
 
-    void grow_trie(const BpeTokens& tokens) {
+    bool grow_trie(const BpeTokens& tokens) {
         nodes_.emplace_back();
         children_.assign(width_, 0);
         column_of_.resize(tokens.size());
@@ -93,6 +102,7 @@ class BpeHypotheses {
                 if (children_[slot] == 0) {
                     children_[slot] = static_cast<std::int32_t>(nodes_.size());
                     nodes_.emplace_back();
+                    if (nodes_.size() * width_ > maximum_children) return false;
                     children_.resize(nodes_.size() * width_, 0);
                 }
                 node = static_cast<std::size_t>(children_[slot]);
@@ -100,6 +110,7 @@ class BpeHypotheses {
             if (node != 0) nodes_[node].token = token;
         }
         at_node_.resize(nodes_.size());
+        return true;
     }
 
     static void extend(Node& node, std::size_t column) noexcept {
@@ -179,6 +190,7 @@ class BpeHypotheses {
     std::vector<Step> steps_;  // width_ per hypothesis
     std::vector<std::int32_t> after_;
     std::int32_t start_ = none;
+    bool fits_ = false;
 };
 
 }  // namespace fastgenome

@@ -49,9 +49,10 @@ class ByteBuffer {
     }
     void grow(std::int64_t more) noexcept { size_ += more; }
 
+    // The bytes may stand behind the end, in the buffer's own room.
     void append(const void* bytes, std::int64_t size) {
         if (size == 0) return;
-        std::memcpy(room(size), bytes, static_cast<std::size_t>(size));
+        std::memmove(room(size), bytes, static_cast<std::size_t>(size));
         grow(size);
     }
 

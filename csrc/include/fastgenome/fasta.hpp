@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -17,6 +18,7 @@
 
 #include "alphabet.hpp"
 #include "byte_buffer.hpp"
+#include "byte_source.hpp"
 #include "fasta_lines.hpp"
 #include "input_errors.hpp"
 #include "only_bases.hpp"
@@ -29,8 +31,19 @@ class sequence_parser {
   public:
     explicit sequence_parser(sequence_format format) : format_(format) {}
 
-    // Makes room for this many letters, where their number is known before.
-    void reserve(std::int64_t letters) { letters_.reserve(letters); }
+    // Reads a whole FASTA file and declares its end. Throws what reading and parsing throw. A piece of the
+    // usual size stays in the second cache between reading and joining.
+    void read_fasta(const ByteSource& file, std::int64_t piece = 1 << 17) {
+        const std::int64_t size = file.size();
+        letters_.reserve(size + 2 * joining_gap);
+        for (std::int64_t offset = 0; offset < size; offset += piece) {
+            const std::span<std::uint8_t> place = place_for(std::min(piece, size - offset));
+            file.read(offset, place);
+            feed({reinterpret_cast<const char*>(place.data()), place.size()});
+        }
+        file.check_unchanged();
+        finish();
+    }
 
     // Reads a piece. Throws malformed_input; the parser is of no further use then.
     void feed(std::string_view bytes) {
@@ -118,54 +131,63 @@ class sequence_parser {
 
     bool reads_letters() const noexcept { return in_fasta_record_ && unfinished_line_.empty(); }
 
+    // A place for the `size` bytes to be fed next, in the buffer that their letters go to: a second one would
+    // be copied to and fro. For FASTA alone; FASTQ may keep more bytes back than the place has room for.
+    std::span<std::uint8_t> place_for(std::int64_t size) {
+        constexpr std::int64_t line = 64;  // of the cache; copies to its beginning are the fastest
+        std::uint8_t* free = letters_.room(joining_gap + line + size) + joining_gap;
+        const auto past = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(free) % line);
+        return {free + (line - past), static_cast<std::size_t>(size)};
+    }
+
     // Reads lines of letters of a FASTA record; returns the bytes from the next header on, or none.
     std::string_view read_letters(std::string_view bytes) {
-        while (!bytes.empty()) {
-            if (!line_is_open_) {
-                if (bytes.front() == '>') return bytes;
-                bytes.remove_prefix(copy_lines(bytes));
-                if (bytes.empty() || bytes.front() == '>') return bytes;
-                line_is_open_ = true;
-                line_begin_ = letters_.size();
-            }
+        while (true) {
+            bytes.remove_prefix(join_lines(bytes));
+            if (bytes.empty() || (!line_is_open_ && bytes.front() == '>')) return bytes;
+            // Up to the end of this line, whatever it holds.
             const std::size_t end = bytes.find('\n');
-            const std::string_view part = bytes.substr(0, end);
-            append(part);
+            append(bytes.substr(0, end));
+            line_is_open_ = true;
             if (end == std::string_view::npos) return {};
             end_letters_line();
             bytes.remove_prefix(end + 1);
         }
-        return bytes;
     }
 
-    std::size_t copy_lines(std::string_view bytes) {
+    // Takes what is plain; returns how many bytes that was.
+    std::size_t join_lines(std::string_view bytes) {
+        if (line_is_open_ && bytes.starts_with('\n')) trim_line();
         const auto size = static_cast<std::int64_t>(bytes.size());
         std::uint8_t* out = letters_.room(size);
         const auto* in = reinterpret_cast<const std::uint8_t*>(bytes.data());
-        const CopiedLines done = dispatch<CopyLines>(in, size, out);
-        look_at(out, done.written);
+        const JoinedLines done = dispatch<JoinLines>(in, size, out);
+        if (done.read == 0) return 0;
         letters_.grow(done.written);
-        line_number_ += done.lines;
+        only_upper_ = only_upper_ && done.only_upper;
+        line_number_ += done.read - done.written;
+        line_is_open_ = in[done.read - 1] != '\n';
         return static_cast<std::size_t>(done.read);
     }
 
     void append(std::string_view part) {
         const auto size = static_cast<std::int64_t>(part.size());
-        look_at(reinterpret_cast<const std::uint8_t*>(part.data()), size);
-        letters_.append(part.data(), size);
-    }
-
-    // Now, while they are in the nearest cache.
-    void look_at(const std::uint8_t* letters, std::int64_t size) noexcept {
-        only_upper_ = only_upper_ && only_upper_bases({letters, static_cast<std::size_t>(size)});
+        const auto* letters = reinterpret_cast<const std::uint8_t*>(part.data());
+        only_upper_ = only_upper_ && only_upper_bases({letters, part.size()});
+        letters_.append(letters, size);
     }
 
     void end_letters_line() noexcept {
-        std::int64_t end = letters_.size();
-        while (end > line_begin_ && is_blank(letters_.data()[end - 1])) --end;
-        letters_.shrink_to(end);
+        trim_line();
         line_is_open_ = false;
         ++line_number_;
+    }
+
+    // Removes blanks at the end of a line; the line before has none.
+    void trim_line() noexcept {
+        std::int64_t end = letters_.size();
+        while (end > record_begin() && is_blank(letters_.data()[end - 1])) --end;
+        letters_.shrink_to(end);
     }
 
     static bool is_blank(std::uint8_t byte) noexcept { return byte == ' ' || byte == '\t' || byte == '\r'; }
@@ -256,7 +278,6 @@ class sequence_parser {
         const std::int64_t letters = last.end;
         const std::size_t id_bytes = last.id_begin + last.id_size;
         letters_.drop_front(letters);
-        line_begin_ -= letters;
         ids_.erase(0, id_bytes);
         records_.erase(records_.begin(), records_.begin() + dropped_);
         std::map<std::int64_t, std::string> left;
@@ -283,7 +304,6 @@ class sequence_parser {
     std::map<std::int64_t, std::string> defects_;  // by index in records_
     std::int64_t dropped_ = 0;
     std::string unfinished_line_;
-    std::int64_t line_begin_ = 0;  // in letters_, of the line that is open
     std::int64_t line_number_ = 0;
     std::int64_t record_number_ = 0;
     bool only_upper_ = true;

@@ -1,107 +1,107 @@
 // The inner loop of reading FASTA: lines of letters, joined.
 //
-// Contract: nothing here throws or allocates. `out` has room for all of `in`; what stands behind the bytes
-// reported as written is undefined afterwards.
+// Contract: nothing here throws or allocates. `out` has room for `size` bytes, and `in` begins at least
+// joining_gap bytes behind `out` or does not overlap it; what stands behind the bytes reported as written is
+// undefined afterwards, but bytes that were not read stay as they are.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <cstring>
 
 #include "instruction_sets.hpp"
+#include "only_bases.hpp"
 
 namespace fastgenome {
 
-struct CopiedLines {
+inline constexpr std::int64_t joining_gap = 64;
+
+struct JoinedLines {
     std::int64_t read = 0;     // bytes of `in` that are done with
-    std::int64_t written = 0;  // bytes put into `out`
-    std::int64_t lines = 0;    // line ends among the bytes read
+    std::int64_t written = 0;  // bytes put into `out`: those read but the line ends
+    bool only_upper = true;    // whether those are upper-case A, C, G, T and N alone
 };
 
-// Copies whole lines, without their line ends, from `in`, which stands at the start of a line. Stops before a
-// line that is empty, starts with '>', has a control character or blank before its line end (such as the CR
-// of CRLF), or does not end within `in`: those need more thought.
-//
-// A line is first taken to be as long as the one before. That is checked, so the result does not depend on
-// it; but the processor need not wait for the end of a line to begin with the next.
-struct CopyLines {
-    static CopiedLines run(const std::uint8_t* in, std::int64_t size, std::uint8_t* out) noexcept {
-        CopiedLines done;
-        std::int64_t expected = 0;
-        while (done.read < size && in[done.read] != '>') {
+// Copies letters without line ends. Stops at a control character, a blank or a '>' wherever it stands: those
+// need more thought.
+struct JoinLines {
+    static JoinedLines run(const std::uint8_t* in, std::int64_t size, std::uint8_t* out) noexcept {
+        JoinedLines done;
+        while (done.read < size) {
             const std::uint8_t* line = in + done.read;
-            const std::int64_t left = size - done.read;
-            const bool is_as_expected =
-                expected > 0 && expected < left && line[expected] == '\n' &&
-                std::memchr(line, '\n', static_cast<std::size_t>(expected)) == nullptr;
-            if (!is_as_expected) {
-                const void* end = std::memchr(line, '\n', static_cast<std::size_t>(left));
-                if (end == nullptr) break;
-                expected = static_cast<const std::uint8_t*>(end) - line;
-            }
-            if (expected == 0 || line[expected - 1] <= ' ') break;
-            std::memcpy(out + done.written, line, static_cast<std::size_t>(expected));
-            take(done, expected);
+            const auto left = static_cast<std::size_t>(size - done.read);
+            const void* end = std::memchr(line, '\n', left);
+            const std::int64_t length = end == nullptr ? static_cast<std::int64_t>(left)
+                                                       : static_cast<const std::uint8_t*>(end) - line;
+            const std::int64_t letters = count_letters(line, length);
+            if (letters > 0) std::memmove(out + done.written, line, static_cast<std::size_t>(letters));
+            done.only_upper = done.only_upper && detail::OnlyBases<0xFF>::run(line, letters);
+            done.read += letters;
+            done.written += letters;
+            if (letters < length || end == nullptr) break;
+            ++done.read;
         }
         return done;
     }
 
 #ifdef FASTGENOME_X86
-    // Lines of files are short, mostly 60 to 80 letters: one or two registers each.
-    FASTGENOME_AVX512 static CopiedLines run_avx512(const std::uint8_t* in, std::int64_t size,
+    // Takes no notice of lines: letters are packed, line ends squeezed out, a register at a time.
+    FASTGENOME_AVX512 static JoinedLines run_avx512(const std::uint8_t* in, std::int64_t size,
                                                     std::uint8_t* out) noexcept {
-        CopiedLines done;
-        std::int64_t expected = 0;
-        while (done.read < size && in[done.read] != '>') {
-            const std::uint8_t* line = in + done.read;
-            const std::int64_t left = size - done.read;
-            if (expected == 0 || !copy_if_ends_at(expected, line, left, out + done.written)) {
-                const std::int64_t length = copy_one(line, left, out + done.written);
-                if (length < 0) break;
-                expected = length;
-            }
-            if (expected == 0 || line[expected - 1] <= ' ') break;
-            take(done, expected);
+        constexpr __mmask64 all = ~__mmask64{0};
+        JoinedLines done;
+        while (size - done.read >= 64) {
+            // No more is written than was read, so a whole register ends before what is unread.
+            std::uint8_t* place = out + done.written;
+            const Block block = take(_mm512_loadu_si512(in + done.read), all, done);
+            _mm512_storeu_si512(place, block.letters);
+            if (block.stops) return done;
         }
-        // The last bytes, which do not fill a register.
-        const CopiedLines rest = run(in + done.read, size - done.read, out + done.written);
-        return {done.read + rest.read, done.written + rest.written, done.lines + rest.lines};
+        if (size > done.read) {
+            const __mmask64 left = all >> (64 - (size - done.read));
+            std::uint8_t* place = out + done.written;
+            const Block block = take(_mm512_maskz_loadu_epi8(left, in + done.read), left, done);
+            _mm512_mask_storeu_epi8(place, left, block.letters);
+        }
+        return done;
     }
 
   private:
-    FASTGENOME_AVX512 static std::uint64_t copy_register(const std::uint8_t* in, std::uint8_t* out) noexcept {
-        const __m512i letters = _mm512_loadu_si512(in);
-        _mm512_storeu_si512(out, letters);
-        return _mm512_cmpeq_epi8_mask(letters, _mm512_set1_epi8('\n'));
-    }
+    struct Block {
+        __m512i letters;  // those taken, packed
+        bool stops;       // before the end of the block
+    };
 
-    // Copies a line if its first line end stands at `length`; false where it does not, or where that needs
-    // bytes beyond `left`.
-    FASTGENOME_AVX512 static bool copy_if_ends_at(std::int64_t length, const std::uint8_t* line,
-                                                  std::int64_t left, std::uint8_t* out) noexcept {
-        const std::int64_t last = length & ~std::int64_t{63};
-        if (last + 64 > left) return false;
-        std::uint64_t ends = 0;
-        for (std::int64_t i = 0; i < last; i += 64) ends |= copy_register(line + i, out + i);
-        const std::uint64_t end = std::uint64_t{1} << (length & 63);
-        return ends == 0 && (copy_register(line + last, out + last) & (end | (end - 1))) == end;
-    }
-
-    // Copies a line and returns its length; -1 where that needs bytes beyond `left`.
-    FASTGENOME_AVX512 static std::int64_t copy_one(const std::uint8_t* line, std::int64_t left,
-                                                   std::uint8_t* out) noexcept {
-        for (std::int64_t i = 0; i + 64 <= left; i += 64) {
-            const std::uint64_t ends = copy_register(line + i, out + i);
-            if (ends != 0) return i + static_cast<std::int64_t>(_tzcnt_u64(ends));
+    // Takes the bytes `given` of a register up to the first that needs more thought.
+    FASTGENOME_AVX512 static Block take(__m512i bytes, __mmask64 given, JoinedLines& done) noexcept {
+        const __m512i spelled = _mm512_shuffle_epi8(detail::spelling_of_bases(), bytes);
+        const __mmask64 ends = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8('\n'));
+        const __mmask64 others = _mm512_mask_cmpneq_epu8_mask(given, spelled, bytes);
+        __mmask64 taken = given;
+        if (others != ends) {
+            const __mmask64 low = _mm512_mask_cmple_epu8_mask(given, bytes, _mm512_set1_epi8(' '));
+            const __mmask64 stops = (low ^ ends) | _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8('>'));
+            if (stops != 0) taken = given & (_blsmsk_u64(stops) >> 1);
+            done.only_upper = done.only_upper && (others & taken & ~ends) == 0;
         }
-        return -1;
+        const __mmask64 letters = taken & ~ends;
+        done.read += std::popcount(taken);
+        done.written += std::popcount(letters);
+        return {_mm512_maskz_compress_epi8(letters, bytes), taken != given};
     }
 #endif
 
   private:
-    static void take(CopiedLines& done, std::int64_t length) noexcept {
-        done.read += length + 1;
-        done.written += length;
-        ++done.lines;
+    static bool is_stop(std::uint8_t byte) noexcept { return byte <= ' ' || byte == '>'; }
+
+    // How many bytes of a line without its end stand before the first that needs more thought.
+    static std::int64_t count_letters(const std::uint8_t* line, std::int64_t length) noexcept {
+        unsigned stops = 0;
+        for (std::int64_t i = 0; i < length; ++i) stops |= is_stop(line[i]) ? 1U : 0U;
+        if (stops == 0) return length;
+        std::int64_t letters = 0;
+        while (!is_stop(line[letters])) ++letters;
+        return letters;
     }
 };
 

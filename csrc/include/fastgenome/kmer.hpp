@@ -1,4 +1,4 @@
-// Codes of k-mers: numbers in base 4, the first base most significant.
+// Codes of k-mers in any text, for their token ids: numbers in base 4, the first base most significant.
 //
 // Contract: 1 <= k <= 8, so that a code fits 16 bits. `letters` are A, C, G and T in the order of their
 // digits. Upper-case letters only: every other byte, N and lower case included, is no base here. Nothing
@@ -59,6 +59,8 @@ inline void append_digits(std::uint16_t* codes, const std::uint8_t* part, int di
         codes[i] = static_cast<std::uint16_t>(codes[i] << (2 * digits) | part[i]);
 }
 
+// Codes of all windows that begin in bytes[0, starts), at most block_starts; reads starts + k - 1 bytes.
+// Returns whether any is unknown, and only then sets `unknown`.
 struct CodeBlock {
     static bool run(const std::uint8_t* bytes, std::int64_t starts, int k, const Letters* letters,
                     KmerBlock* block) noexcept {
@@ -91,13 +93,6 @@ struct CodeBlock {
         return any_unknown;
     }
 };
-
-// Codes of all windows that begin in bytes[0, starts), at most block_starts; reads starts + k - 1 bytes.
-// Returns whether any is unknown, and only then sets `unknown`.
-inline bool code_block(const std::uint8_t* bytes, std::int64_t starts, int k, const Letters& letters,
-                       KmerBlock& block) noexcept {
-    return dispatch<CodeBlock>(bytes, starts, k, &letters, &block);
-}
 
 #ifdef FASTGENOME_X86
 // Codes of the k-mers that begin at the bytes of one register; the last k - 1 of them are of no use.

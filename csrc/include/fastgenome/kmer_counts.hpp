@@ -18,6 +18,7 @@
 #include "alphabet.hpp"
 #include "instruction_sets.hpp"
 #include "kmer_codes.hpp"
+#include "triple_counts.hpp"
 
 namespace fastgenome {
 
@@ -139,10 +140,36 @@ void count_few(const std::uint8_t* text, std::int64_t begin, std::int64_t end, c
     }
 }
 
+// Whether sums over longer k-mers beat an increment for each place.
+inline bool pays_in_triples(const KmerTable& table, std::int64_t places) noexcept {
+    const bool fits = table.columns.empty() && table.k <= maximum_triple_k;
+    return fits && (table.phases == 1 || table.phases == 3) && places >= std::int64_t{1} << (2 * table.k);
+}
+
+// Counts most of the k-mers that begin in text[begin, end); returns the first place that is left.
+template <typename Counter>
+std::int64_t count_in_triples(const std::uint8_t* text, std::int64_t begin, std::int64_t end,
+                              const KmerTable& table, Counter* counts) noexcept {
+    const auto of_phase = [&table, counts](std::int64_t place) {
+        return counts + static_cast<std::size_t>(place % table.phases) * table.width;
+    };
+    switch (table.k) {
+        case 1:
+            return count_triples<1>(text, begin, end, of_phase);
+        case 2:
+            return count_triples<2>(text, begin, end, of_phase);
+        case 3:
+            return count_triples<3>(text, begin, end, of_phase);
+        default:
+            return count_triples<4>(text, begin, end, of_phase);
+    }
+}
+
 // Counts the k-mers that begin in text[begin, end), all of bases alone; text[end + k - 1) must exist.
 template <typename Counter>
 void count_range(const std::uint8_t* text, std::int64_t begin, std::int64_t end, const KmerTable& table,
                  Counter* counts) noexcept {
+    if (pays_in_triples(table, end - begin)) begin = count_in_triples(text, begin, end, table, counts);
     if (end - begin < code_bases) return count_few(text, begin, end, table, counts);
     std::array<std::uint16_t, code_block_places> codes;
     for (std::int64_t start = begin; start < end; start += code_block_places) {

@@ -17,6 +17,17 @@ namespace fastgenome {
 
 namespace detail {
 
+#ifdef FASTGENOME_X86
+// To be shuffled by letters: the low four bits of a letter look up what it has to be; from 128 on they look
+// up zero.
+FASTGENOME_AVX512 inline __m512i spelling_of_bases() noexcept {
+    alignas(16) static constexpr std::array<std::uint8_t, 16> letters = {1, 'A', 0, 'C', 'T', 0, 0,   'G',
+                                                                         0, 0,   0, 0,   0,   0, 'N', 0};
+    return _mm512_maskz_broadcast_i32x4(0xFFFF,
+                                        _mm_load_si128(reinterpret_cast<const __m128i*>(letters.data())));
+}
+#endif
+
 // With a mask of 0xDF lower case counts as upper case.
 template <std::uint8_t mask>
 struct OnlyBases {
@@ -35,11 +46,7 @@ struct OnlyBases {
 
 #ifdef FASTGENOME_X86
     FASTGENOME_AVX512 static bool run_avx512(const std::uint8_t* bytes, std::int64_t size) noexcept {
-        // The low four bits of a letter look up what it has to be; from 128 on they look up zero.
-        alignas(16) static constexpr std::array<std::uint8_t, 16> letters = {1, 'A', 0, 'C', 'T', 0, 0,   'G',
-                                                                             0, 0,   0, 0,   0,   0, 'N', 0};
-        const __m512i spelling = _mm512_maskz_broadcast_i32x4(
-            0xFFFF, _mm_load_si128(reinterpret_cast<const __m128i*>(letters.data())));
+        const __m512i spelling = spelling_of_bases();
         const __m512i kept = _mm512_set1_epi8(static_cast<char>(mask));
         __mmask64 others = 0;
         for (std::int64_t i = 0; i < size; i += 64) {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
 #include <span>
 #include <thread>
@@ -24,32 +25,36 @@ struct Range {
 // saves, most of all on a busy machine, where its start has to wait.
 inline constexpr std::int64_t minimum_weight_per_thread = 1 << 19;
 
-// Threads that work of this weight deserves; `threads` above 0 is the answer itself.
-inline std::int64_t threads_for(std::int64_t weight, int threads) {
-    if (threads > 0) return threads;
-    const std::int64_t available = std::max(1U, std::thread::hardware_concurrency());
-    return std::clamp<std::int64_t>(weight / minimum_weight_per_thread, 1, available);
+inline constexpr int maximum_threads = 256;
+
+// Threads to use where a caller names no number: FASTGENOME_THREADS of the environment, or one for each
+// processor.
+inline int default_threads() noexcept {
+    static const int threads = [] {
+        const char* const named = std::getenv("FASTGENOME_THREADS");
+        const int number = named == nullptr ? 0 : std::atoi(named);
+        return number > 0 ? number : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+    }();
+    return std::min(threads, maximum_threads);
 }
 
-// Parts to cut each item into where there are too few items for ranges of them to be of equal weight; 1 where
-// there are enough.
-inline int parts_of_each(std::span<const std::int64_t> weights, int threads) {
-    constexpr std::int64_t items_per_thread = 4;
-    std::int64_t total = 0;
-    for (const std::int64_t weight : weights) total += weight;
-    const std::int64_t parts = threads_for(total, threads);
-    const auto items = static_cast<std::int64_t>(weights.size());
-    if (items >= items_per_thread * parts ||
-        total / std::max<std::int64_t>(items, 1) < minimum_weight_per_thread)
-        return 1;
-    return static_cast<int>(parts);
+// Threads that work of this weight deserves; `threads` above 0 is the answer itself.
+inline int threads_for(std::int64_t weight, int threads) noexcept {
+    if (threads > 0) return std::min(threads, maximum_threads);
+    return static_cast<int>(
+        std::clamp<std::int64_t>(weight / minimum_weight_per_thread, 1, default_threads()));
+}
+
+inline std::int64_t sum_of(std::span<const std::int64_t> weights) noexcept {
+    std::int64_t sum = 0;
+    for (const std::int64_t weight : weights) sum += weight;
+    return sum;
 }
 
 // Cuts [0, weights.size()) into contiguous ranges of about equal weight, one per thread; empty ones are left
 // out. `threads` = 0 means as many as the machine has and the weight deserves.
 inline std::vector<Range> split_by_weight(std::span<const std::int64_t> weights, int threads) {
-    std::int64_t total = 0;
-    for (const std::int64_t weight : weights) total += weight;
+    const std::int64_t total = sum_of(weights);
     const std::int64_t parts = threads_for(total, threads);
     const auto size = static_cast<std::int64_t>(weights.size());
     std::vector<Range> ranges;
@@ -78,27 +83,59 @@ inline std::vector<Range> split_evenly(std::int64_t size, int parts) {
     return ranges;
 }
 
-// Calls work(range, index) once per range, on as many threads as there are ranges and processors.
+// A range of items that one thread works through, or a single item that several threads share.
+struct Share {
+    Range range;
+    int parts = 1;
+};
+
+// Shares of about equal weight for each thread; an item that outweighs a thread's share is one of its own,
+// for all threads together.
+inline std::vector<Share> share_out(std::span<const std::int64_t> weights, int threads) {
+    const std::int64_t total = sum_of(weights);
+    const int parts = threads_for(total, threads);
+    const auto is_heavy = [&](std::int64_t weight) {
+        return parts > 1 && weight >= 2 * minimum_weight_per_thread && weight >= total / parts;
+    };
+    std::vector<Share> shares;
+    const auto size = static_cast<std::int64_t>(weights.size());
+    for (std::int64_t begin = 0; begin < size;) {
+        std::int64_t end = begin;
+        while (end < size && !is_heavy(weights[static_cast<std::size_t>(end)])) ++end;
+        const auto light =
+            weights.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
+        for (const Range range : split_by_weight(light, threads))
+            shares.push_back({{begin + range.begin, begin + range.end}, 1});
+        if (end < size) shares.push_back({{end, end + 1}, parts});
+        begin = end + 1;
+    }
+    return shares;
+}
+
+// Calls work(index) for each index below `count`, on several threads.
 template <typename Work>
-void run_parallel(std::span<const Range> ranges, Work&& work) {
-    if (ranges.size() == 1) return work(ranges[0], std::size_t{0});
-    std::vector<std::exception_ptr> failures(ranges.size());
+void run_parallel(std::size_t count, Work&& work) {
+    if (count == 1) return work(std::size_t{0});
+    std::vector<std::exception_ptr> failures(count);
     auto guarded = [&](std::size_t index) noexcept {
         try {
-            work(ranges[index], index);
+            work(index);
         } catch (...) {
             failures[index] = std::current_exception();
         }
     };
     using Guarded = decltype(guarded);
-    if (!ranges.empty()) {
-        ThreadPool::shared().run(
-            ranges.size(), [](void* context, std::size_t index) { (*static_cast<Guarded*>(context))(index); },
-            &guarded);
-    }
+    ThreadPool::shared().run(
+        count, [](void* context, std::size_t index) { (*static_cast<Guarded*>(context))(index); }, &guarded);
     for (const std::exception_ptr& failure : failures) {
         if (failure) std::rethrow_exception(failure);
     }
+}
+
+// Calls work(range, index) for each range, on as many threads as there are ranges and processors.
+template <typename Work>
+void run_parallel(std::span<const Range> ranges, Work&& work) {
+    run_parallel(ranges.size(), [&](std::size_t index) { work(ranges[index], index); });
 }
 
 }  // namespace fastgenome

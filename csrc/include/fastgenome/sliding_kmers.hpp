@@ -41,7 +41,7 @@ class SlidingKmers {
             throw std::invalid_argument("ids must have 4^k entries");
         std::copy(letters.begin(), letters.end(), letters_.begin());
         for (std::size_t code = 0; code < ids_.size(); ++code) {
-            in_order_ = in_order_ && ids_[code] == ids_[0] + static_cast<std::int32_t>(code);
+            in_order_ = in_order_ && std::int64_t{ids_[code]} - ids_[0] == static_cast<std::int64_t>(code);
         }
     }
 
