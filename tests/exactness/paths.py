@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from families import Family
 from numpy.typing import NDArray
+from references import cleaned
 
 from fastgenome import _core
 from fastgenome.tokenizers import Tokenizer, Tokens
@@ -18,6 +19,10 @@ Run = Callable[[Texts, bool], Tokens]
 
 #: One thread; two; more than the machine has, so that texts fall into many small parts.
 THREADS = (1, 2, 7)
+#: For a text that is cut.
+CUTTING_THREADS = (2, 3)
+#: Letters of a piece, so that a text of ordinary length is cut as well.
+PIECE = 300
 ID_WIDTHS = ("uint16", "int32", "int64")
 
 
@@ -67,7 +72,26 @@ def paths(family: Family) -> Iterator[Path]:
         f"{best}, one text at a time", lambda texts, clean: _one_by_one(tokenize, texts, clean), True, 200
     )
     yield Path(f"{best}, bytes", lambda texts, clean: tokenize(_as_bytes(texts), clean=clean))
+    if not family.has_prompt and hasattr(tokenize._encoder, "encode_split"):
+        run = lambda texts, _: _in_pieces(tokenize, texts)  # noqa: E731
+        yield Path(f"{best}, in pieces", run, special_tokens=False, most_texts=300, cleans_only=True)
     yield from _widths(tokenize, best)
+
+
+def cut_paths(family: Family) -> Iterator[Path]:
+    """The ways for a text so long that threads share it."""
+    tokenize = family.tokenize
+    for name in instruction_sets():
+        if family.has_prompt:
+            yield Path(
+                f"{name}, call, long text", _limited(name, lambda texts, clean: tokenize(texts, clean=clean))
+            )
+            continue
+        for threads in CUTTING_THREADS:
+            run = _limited(
+                name, lambda texts, clean, threads=threads: _encode(tokenize, texts, clean, threads)
+            )
+            yield Path(f"{name}, cut for {threads} threads", run, cleans_only=tokenize.name == "opt")
 
 
 def _widths(tokenize: Tokenizer, best: str) -> Iterator[Path]:
@@ -112,8 +136,18 @@ def _encode(tokenize: Tokenizer, texts: Texts, clean: bool, threads: int) -> Tok
     return Tokens(ids, offsets)
 
 
+def _in_pieces(tokenize: Tokenizer, texts: Texts) -> Tokens:
+    """Each text cleaned, and cut into pieces that are encoded apart."""
+    clean_texts = cleaned([str(text) for text in texts])[0]
+    parts = [tokenize._encoder.encode_split(text, len(text) // PIECE + 2)[0] for text in clean_texts]
+    return _joined(parts)
+
+
 def _one_by_one(tokenize: Tokenizer, texts: Texts, clean: bool) -> Tokens:
-    parts = [tokenize([text], clean=clean).ids for text in texts]
+    return _joined([tokenize([text], clean=clean).ids for text in texts])
+
+
+def _joined(parts: Sequence[NDArray[np.int32]]) -> Tokens:
     lengths: list[int] = [part.size for part in parts]
     ids: NDArray[np.int32] = np.concatenate([*parts, np.empty(0, np.int32)])
     return Tokens(ids, np.cumsum([0, *lengths]))

@@ -11,6 +11,7 @@ from families import FAMILIES, MERGE_LISTS
 from feature_checks import check_features
 
 SEED = 20_260
+#: Of each tokenizer, so that all have more than 10⁷ together.
 BASES = 1_000_000
 
 
@@ -19,6 +20,11 @@ def test_every_path_equals_the_reference(name, capsys):
     outcome = driver.check_tokenizer(name, bases=BASES, seed=SEED)
     assert outcome.mismatches == 0, capsys.readouterr().out
     assert outcome.bases >= BASES
+    assert len(outcome.paths) == len(set(outcome.paths))
+
+
+def test_all_tokenizers_have_ten_million_characters_together():
+    assert BASES * len([*FAMILIES, *MERGE_LISTS]) >= 10_000_000
 
 
 def test_features_equal_their_definitions(capsys):

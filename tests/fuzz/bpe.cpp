@@ -165,7 +165,7 @@ std::vector<std::uint8_t> to_letters(Text bytes) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     fuzzing::Input input(data, size);
     input.choose_instruction_set();
-    const bool is_long = input.byte() >= 240;
+    const bool is_long = input.byte() == 255;
     const int parts = input.between(2, 9);
     const Parameters parameters = read_parameters(input);
     std::vector<std::uint8_t> text = to_letters(input.rest());

@@ -1,32 +1,22 @@
 """Any bytes as a vocabulary file give a tokenizer or a FastgenomeError, nothing else.
 
-Runs under atheris, which looks where the code branches, or, where atheris is not installed, changes its first
-inputs at random. Takes libFuzzer's -max_total_time=, -runs=, -max_len= and -seed=.
+Run by python_target.py.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-import random
 import shutil
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-try:
-    import atheris
-except ImportError:
-    atheris = None
+import python_target
 
-if atheris is None:
+with python_target.watched("fastgenome.byte_level", "fastgenome.vocabularies"):
     from fastgenome import byte_level, errors, tokenizers
-else:
-    with atheris.instrument_imports(include=["fastgenome.byte_level", "fastgenome.vocabularies"]):
-        from fastgenome import byte_level, errors, tokenizers
 
 BPE = {
     "model": {
@@ -136,32 +126,6 @@ def parts(document: Any) -> Iterator[tuple[Any, Any]]:
         yield from parts(value)
 
 
-def changed(data: bytes, chosen: random.Random) -> bytes:
-    """A few stretches doubled, left out, or replaced by what often matters to a parser."""
-    pieces = [
-        b'"',
-        b"{}",
-        b"[]",
-        b"null",
-        b"-1",
-        b"1e9",
-        b"4294967296",
-        b"true",
-        b"\n",
-        b"\xff",
-        b"\\u0000",
-        b" ",
-    ]
-    for _ in range(chosen.randint(1, 4)):
-        begin = chosen.randint(0, len(data))
-        end = min(len(data), begin + chosen.randint(0, 12))
-        middle = chosen.choice(
-            [b"", data[begin:end] * 2, chosen.choice(pieces), bytes([chosen.randrange(256)])]
-        )
-        data = data[:begin] + middle + data[end:]
-    return data
-
-
 def first_inputs() -> list[bytes]:
     """The seeds as they are, and for each a replacement of one part."""
     count = len(READERS)
@@ -172,36 +136,8 @@ def first_inputs() -> list[bytes]:
     ]
 
 
-def run_at_random(arguments: list[str]) -> int:
-    """Changed seeds until the time or the number of runs is over; returns how many there were."""
-    options = dict(argument[1:].split("=") for argument in arguments if argument.startswith("-"))
-    seconds, runs = float(options.get("max_total_time", "inf")), float(options.get("runs", "inf"))
-    chosen = random.Random(int(options.get("seed", 1)))
-    seeds = first_inputs()
-    end = time.monotonic() + seconds
-    done = 0
-    while done < runs and time.monotonic() < end:
-        data = chosen.choice(seeds)
-        check(data if done < len(seeds) else data[:1] + changed(data[1:], chosen))
-        done += 1
-    return done
-
-
-def main() -> None:
-    """Fuzzes as told on the command line; the last folder named there receives the first inputs."""
+if __name__ == "__main__":
     try:
-        if atheris is None:
-            print("atheris is not installed: changing inputs at random")
-            print(f"stat::number_of_executed_units: {run_at_random(sys.argv[1:])}")
-            return
-        for folder in (argument for argument in sys.argv[1:] if not argument.startswith("-")):
-            for number, content in enumerate(first_inputs()):
-                (Path(folder) / f"{number:03}").write_bytes(content)
-        atheris.Setup(sys.argv, check)
-        atheris.Fuzz()
+        python_target.main(check, first_inputs())
     finally:
         shutil.rmtree(FOLDER, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    main()
