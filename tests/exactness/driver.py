@@ -91,7 +91,7 @@ def check_family(family: Family, outcome: Outcome, bases: int, draw: int = 0) ->
 
 
 def _check_cut_text(family: Family, source: Source, outcome: Outcome) -> None:
-    """One text so long that threads share it, random, real and a stretch without a cut, between short ones."""
+    """A text so long that threads share it, random, real and a stretch without a cut, among short ones."""
     half = CUT_TEXT // 2
     parts = [*long_dna(source, half), *periodic(source, 20_000), *real_dna(source, half - 20_000)]
     text = "".join(parts).upper()
