@@ -28,12 +28,12 @@ from packed import Rows
 from paths import Path as Way
 from paths import cut_paths, paths
 from references import cleaned
-from texts import Batch, Source, batches, long_dna, periodic, real_dna
+from texts import Batch, Source, batches, long_dna, periodic, random_dna, real_dna
 
 #: Characters per batch for the second reference, which is slow.
 SLOW_SHARE = 4_000
 MOST_MISMATCHES = 5
-#: A text is cut among threads from 2^19 letters on.
+#: A text is cut among threads from 2^20 letters on.
 CUT_TEXT = 1_200_000
 #: Of the merge lists, so many have one such text; of all others each.
 MERGE_LISTS_PER_CUT_TEXT = 8
@@ -91,16 +91,17 @@ def check_family(family: Family, outcome: Outcome, bases: int, draw: int = 0) ->
 
 
 def _check_cut_text(family: Family, source: Source, outcome: Outcome) -> None:
-    """One text so long that threads share it: random, real, and a stretch in which no cut is found."""
+    """A text so long that threads share it, random, real and a stretch without a cut, among short ones."""
     half = CUT_TEXT // 2
     parts = [*long_dna(source, half), *periodic(source, 20_000), *real_dna(source, half - 20_000)]
     text = "".join(parts).upper()
-    outcome.bases += len(text)
+    texts = ["ACGTACGTNACG", *random_dna(source, 20_000), text, "", *random_dna(source, 5_000)]
+    outcome.bases += sum(map(len, texts))
     ways = list(cut_paths(family))
     outcome.paths += [way.name for way in ways]
-    rows = family.reference([text])
+    rows = family.reference(texts)
     for clean in (False, True):
-        for mismatch in _check_paths(family, ways, [text], clean, rows):
+        for mismatch in _check_paths(family, ways, texts, clean, rows):
             outcome.mismatches += 1
             print(f"MISMATCH {outcome.name}, long text, seed {outcome.seed}\n    {mismatch}", flush=True)
 

@@ -142,15 +142,38 @@ void shares_by_weight() {
                 const std::int64_t texts = range.end - range.begin;
                 require(std::abs(texts - 1000 / threads) <= 1, "shares are equal");
             }
-            require(fastgenome::parts_of_each(weights, threads) == 1, "enough texts for all threads");
             const std::vector<std::int64_t> one = {size};
-            require(fastgenome::parts_of_each(one, threads) == threads, "one text is cut for all threads");
             require_whole(fastgenome::split_by_weight(one, threads), 1);
         }
         require(fastgenome::threads_for(size, 3) == 3, "as many threads as asked for");
-        const std::int64_t available = std::max(1U, std::thread::hardware_concurrency());
-        require(fastgenome::threads_for(size, 0) == std::min<std::int64_t>(available, size >> 19),
+        require(fastgenome::threads_for(size, 0) ==
+                    std::min<std::int64_t>(fastgenome::default_threads(), size >> 19),
                 "such a text deserves all threads");
+    }
+}
+
+// Texts that outweigh a thread's share stand alone, for all threads; the others are shared out.
+void shares_of_heavy_texts() {
+    for (const std::int64_t size : sizes()) {
+        for (const int threads : {1, 2, 5, 16}) {
+            const std::vector<std::int64_t> alike(1000, size << 9);
+            const auto ranges = fastgenome::share_out(alike, threads);
+            require(ranges.size() == static_cast<std::size_t>(threads), "enough texts for all threads");
+            for (const auto& share : ranges) require(share.parts == 1, "none of many alike is heavy");
+        }
+        const std::vector<std::int64_t> weights = {10, size, 20, 5, size};
+        const auto shares = fastgenome::share_out(weights, 4);
+        std::int64_t place = 0;
+        for (const auto& share : shares) {
+            require(share.range.begin == place, "a share begins where the last one ends");
+            place = share.range.end;
+            for (std::int64_t text = share.range.begin; text < place; ++text) {
+                const bool is_heavy = weights[static_cast<std::size_t>(text)] == size;
+                require(share.parts == (is_heavy ? 4 : 1), "the heavy texts are cut, and no other");
+                require(!is_heavy || share.range.end == share.range.begin + 1, "a heavy text stands alone");
+            }
+        }
+        require(place == 5, "the shares make up the whole");
     }
 }
 
@@ -162,5 +185,6 @@ int main() {
     windows();
     shares();
     shares_by_weight();
+    shares_of_heavy_texts();
     std::printf("sizes around 2^31 and 2^32: passed\n");
 }
