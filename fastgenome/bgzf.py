@@ -76,9 +76,11 @@ class BgzfFile:
                     f"{self._path} is not BGZF at byte {offsets[-1]}; compress it with bgzip, not gzip"
                 )
             offset = offsets[-1] + int.from_bytes(header[16:18], "little") + 1
+            if not offsets[-1] + _HEADER_BYTES + 4 <= offset <= size:
+                raise self._cut_short()
             # The last four bytes of a block, its decompressed size, and the header behind it.
             tail = os.pread(descriptor, 4 + _HEADER_BYTES, offset - 4)
-            if offset > size or len(tail) < 4 or offset - 4 < offsets[-1] + _HEADER_BYTES:
+            if len(tail) < 4:
                 raise self._cut_short()
             offsets.append(offset)
             starts.append(starts[-1] + int.from_bytes(tail[:4], "little"))

@@ -106,6 +106,15 @@ def test_bgzf_cut_at_any_byte_is_an_error(tmp_path: Path, in_memory: bool) -> No
                 BgzfFile(path)
 
 
+@pytest.mark.parametrize("size", [0, 1, 20, 0xFFFF])
+def test_bgzf_block_of_impossible_size_is_an_error(tmp_path: Path, size: int) -> None:
+    content = bytearray(bgzf(TEXT.encode(), 50))
+    content[16:18] = size.to_bytes(2, "little")
+    path = write(tmp_path / "x.fa.gz", bytes(content))
+    with pytest.raises(InputError):
+        BgzfFile(path)
+
+
 def test_damaged_bgzf_block_is_an_error(tmp_path: Path) -> None:
     content = bytearray(bgzf(TEXT.encode(), 50))
     path = write(tmp_path / "x.fa.gz", bytes(content))

@@ -7,12 +7,12 @@
 #   FUZZ_FOLDER  for programs, corpora and executions.json, the executions of each target over all runs; default
 #                build/fuzz
 #   CXX          compiler, default a clang++ that has libFuzzer; where there is none, g++ and standalone.cpp
-#   TARGETS      names of targets, default all but file_readers
+#   TARGETS      names of targets, default all
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 folder=${FUZZ_FOLDER:-build/fuzz}
 names=$(cd tests/fuzz && ls *.cpp | sed 's/\.cpp$//' | grep -v -x standalone)
-read -r -a targets <<< "${TARGETS:-$(echo $names) vocabulary_files}"
+read -r -a targets <<< "${TARGETS:-$(echo $names) vocabulary_files file_readers}"
 mkdir -p "$folder/corpus" "$folder/found"
 
 has_libfuzzer() {
