@@ -7,6 +7,7 @@ table between its two marks in the README. `--render` writes the table anew from
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -51,10 +52,16 @@ def measure() -> dict[str, Any]:
     }
 
 
-def milliseconds(value: float) -> str:
-    """Three significant digits."""
-    digits = max(0, 2 - len(str(int(value))) + (value >= 1))
-    return f"{value:,.{digits}f} ms"
+def significant(value: float) -> str:
+    """Three significant digits, more where they stand before the point."""
+    digits = 2 - math.floor(math.log10(value))
+    return f"{value:,.{max(0, digits)}f}"
+
+
+def cell(name: str, time: float, ours: float) -> str:
+    """A side with its time and, unless it is ours too, what multiple of our first one it is."""
+    multiple = "" if name.startswith("fastgenome") else f" ({significant(time / ours)}×)"
+    return f"{name} {significant(time)} ms{multiple}"
 
 
 def render(results: dict[str, Any]) -> str:
@@ -62,11 +69,8 @@ def render(results: dict[str, Any]) -> str:
     lines = ["| what | fastgenome | beside it |", "|---|---|---|"]
     for group, sides in results["groups"].items():
         (first, ours), *others = sides.items()
-        cells = [
-            f"{name} {milliseconds(peer['min_ms'])} ({peer['min_ms'] / ours['min_ms']:,.3g}×)"
-            for name, peer in others
-        ]
-        own = milliseconds(ours["min_ms"]) + ("" if first == "fastgenome" else f", {first}")
+        cells = [cell(name, peer["min_ms"], ours["min_ms"]) for name, peer in others]
+        own = f"{significant(ours['min_ms'])} ms" + ("" if first == "fastgenome" else f", {first}")
         lines.append(f"| {group} | {own} | {'; '.join(cells)} |")
     peers = ", ".join(f"{name} {version}" for name, version in results["peers"].items())
     return "\n".join([*lines, "", f"Peers: {peers}; Python {results['python']}."])

@@ -1,5 +1,6 @@
 """The README's figures are those of the stored results, and the results show what is claimed of them."""
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -62,3 +63,64 @@ def test_tiny_predicts_unseen_yeast_better_than_markov_models() -> None:
     assert yeast["name"] == "yeast_genome"
     assert yeast["perplexity"] < min(yeast["markov_perplexity"].values())
     assert f"| **{yeast['perplexity']:.3f}** |" in (ROOT / "docs" / "models" / "tiny.md").read_text()
+
+
+def core_table() -> Any:
+    """The module benchmarks/table.py."""
+    spec = importlib.util.spec_from_file_location("table", ROOT / "benchmarks" / "table.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_core_table_equals_the_stored_results() -> None:
+    table = core_table()
+    assert f"{table.BEGIN}\n{table.render(results('core.json'))}\n{table.END}" in README
+
+
+# Group of core.json, side of it, and the least multiple of our time that the side must take.
+CORE_GOALS = [
+    ("overlapping 6-mers, 10,000 × 500 bp", "tokenizers WordLevel", 300),
+    ("overlapping 6-mers, 10,000 × 500 bp", "NumPy", 2.5),
+    ("overlapping 6-mers into a buffer of uint16, one sequence of 10 Mb", "rolling numba", 4),
+    ("overlapping 6-mers into a buffer of int64, one sequence of 10 Mb", "memset", 0.7),
+    ("non-overlapping 6-mers, 10,000 × 498 bp", "tokenizers FixedLength", 100),
+    ("non-overlapping 6-mers, 500 × 500 bp", "transformers EsmTokenizer", 1000),
+    ("characters as uint8, 10,000 × 500 bp", "bytes.translate", 5),
+    ("characters, 500 × 500 bp", "PreTrainedTokenizer of characters", 1000),
+    ("BPE of dnabert2, 10,000 × 500 bp", "tokenizers", 15),
+    ("BPE of dnabert2, one sequence of 10 Mb", "tokenizers", 100),
+    ("BPE of dnabert2 beside tokie, 10,000 × 500 bp", "tokie", 4),
+    ("BPE of opt, 10,000 × 500 bp", "tokenizers", 15),
+    ("BPE of opt, one sequence of 10 Mb", "tokenizers", 100),
+    ("BPE of dnabert2 by threads, wall-clock, one sequence of 10 Mb", "1 thread", 1.5),
+    ("z-curve 189, 10,000 × 500 bp", "ZCurvePy", 15),
+    ("z-curve 189, 10,000 × 500 bp", "NumPy", 20),
+    ("z-curve 765, 10,000 × 500 bp", "ZCurvePy", 30),
+    ("cumulative z-curve, 10,000 × 500 bp", "NumPy", 10),
+    ("base counts, 10,000 × 500 bp", "NumPy", 5),
+    ("canonical 6-mer frequencies, 10,000 × 500 bp", "pykmertools", 30),
+    ("z-curve 189 by threads, wall-clock, 10,000 × 500 bp", "1 thread", 1.5),
+    ("whole FASTA, 12 Mb in 16 records: into memory", "pyfastx.Fasta", 2.5),
+    ("whole FASTA, 10,000 records of 500 bp: into memory", "pyfastx.Fastx", 2.5),
+]
+
+
+@pytest.mark.parametrize(("group", "side", "least"), CORE_GOALS)
+def test_core_is_as_much_faster_as_claimed(group: str, side: str, least: float) -> None:
+    sides = results("core.json")["groups"][group]
+    ours = next(iter(sides.values()))
+    assert sides[side]["min_ms"] / ours["min_ms"] >= least
+    assert all(figures["rounds"] >= 5 for figures in sides.values())
+
+
+def test_windows_in_memory_are_fetched_faster_than_by_pysam() -> None:
+    sides = results("core.json")["groups"]["10,000 windows of 1 kb from an indexed FASTA"]
+    assert sides["pysam"]["min_ms"] >= 8 * sides["fastgenome, in memory"]["min_ms"]
+
+
+def test_sliding_by_one_base_costs_little_more_per_base_read() -> None:
+    sides = results("core.json")["groups"]["sliding z-curve 189, window 1,000, 2,000,000 bases read"]
+    assert sides["stride 1"]["min_ms"] <= 1.5 * sides["stride 1,000"]["min_ms"]
