@@ -3,34 +3,20 @@
 import gzip
 import io
 import os
-import struct
 import sys
 import threading
-import zlib
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from genome_files import bgzf
 
 from fastgenome.errors import InputError, TruncatedInputError
 from fastgenome.sequences import read_sequences
 
-EMPTY_BGZF_BLOCK = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 FASTA = b"".join(b">%d\n%s\n" % (number, b"ACGTTGCA" * (number % 7 + 1)) for number in range(200))
 RECORDS = [(str(number), "ACGTTGCA" * (number % 7 + 1)) for number in range(200)]
-
-
-def bgzf(content: bytes, block: int) -> bytes:
-    """Compress as BGZF, whose gzip members tell their sizes, with the empty last block."""
-    blocks = []
-    for first in range(0, len(content), block):
-        part = content[first : first + block]
-        deflate = zlib.compressobj(wbits=-15)
-        body = deflate.compress(part) + deflate.flush()
-        header = struct.pack("<4BI2BH2B2H", 31, 139, 8, 4, 0, 0, 255, 6, 66, 67, 2, len(body) + 25)
-        blocks.append(header + body + struct.pack("<2I", zlib.crc32(part), len(part)))
-    return b"".join(blocks) + EMPTY_BGZF_BLOCK
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,6 @@ using fuzzing::require;
 constexpr std::string_view bases = "ACGT";
 constexpr auto digits = fuzzing::places_in(bases);
 
-// Any bytes as a clean text: one in sixteen is N.
-std::vector<std::uint8_t> to_dna(fastgenome::Text bytes) {
-    std::vector<std::uint8_t> text(bytes.begin(), bytes.end());
-    for (std::uint8_t& byte : text) byte = static_cast<std::uint8_t>(byte < 16 ? 'N' : bases[byte % 4]);
-    return text;
-}
-
 FUZZING_DEFINITION bool is_step_curve(const std::uint8_t* text, std::size_t size, const std::int32_t* steps,
                                       const std::int32_t* curve) {
     const std::int8_t* const digit_of = digits.data();
@@ -85,7 +78,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     input.choose_instruction_set();
     fastgenome::BaseSteps steps;
     for (std::int32_t& step : steps) step = input.between(0, 255) - 128;
-    const std::vector<std::uint8_t> text = to_dna(input.rest());
+    const std::vector<std::uint8_t> text = fuzzing::to_dna(input.rest());
     const auto length = static_cast<std::int64_t>(text.size());
     fuzzing::Buffer<std::int32_t> curve(length);
     fastgenome::step_curve(text, steps, curve.data());

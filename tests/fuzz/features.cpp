@@ -22,13 +22,6 @@ using fuzzing::require;
 constexpr std::string_view bases = "ACGT";
 constexpr auto digits = fuzzing::places_in(bases);
 
-// Any bytes as a clean text: one in sixteen is N.
-std::vector<std::uint8_t> to_dna(fastgenome::Text bytes) {
-    std::vector<std::uint8_t> text(bytes.begin(), bytes.end());
-    for (std::uint8_t& byte : text) byte = static_cast<std::uint8_t>(byte < 16 ? 'N' : bases[byte % 4]);
-    return text;
-}
-
 FUZZING_DEFINITION void count_by_definition(const std::uint8_t* text, std::size_t size, std::size_t k,
                                             std::size_t phases, std::int64_t* counts) {
     const std::int8_t* const digit_of = digits.data();
@@ -139,7 +132,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const bool is_long = input.byte() >= 240;
     const int length = is_long ? input.between(1, 250) * 12 : input.between(1, 60);
     const int stride = is_long ? input.between(1, 250) * input.between(1, 16) : input.between(1, 70);
-    std::vector<std::uint8_t> text = to_dna(input.rest());
+    std::vector<std::uint8_t> text = fuzzing::to_dna(input.rest());
     if (is_long) text = fuzzing::repeated(text, 5000);
     const auto counts = fastgenome::count_bases(text);
     for (std::size_t base = 0; base < 4; ++base) {

@@ -45,6 +45,13 @@ constexpr std::array<std::int8_t, 256> places_in(std::string_view letters) {
     return places;
 }
 
+// Any bytes as a clean text: one in sixteen is N.
+inline std::vector<std::uint8_t> to_dna(Text bytes) {
+    std::vector<std::uint8_t> text(bytes.begin(), bytes.end());
+    for (std::uint8_t& byte : text) byte = static_cast<std::uint8_t>(byte < 16 ? 'N' : "ACGT"[byte % 4]);
+    return text;
+}
+
 // White space as Python's str.isspace() has it within Latin-1.
 inline constexpr auto white_space = places_in("\t\n\v\f\r\x1C\x1D\x1E\x1F \x85\xA0");
 

@@ -18,13 +18,6 @@ constexpr int longest_k = 6;
 constexpr std::string_view bases = "ACGT";
 constexpr auto digits = fuzzing::places_in(bases);
 
-// Any bytes as a clean text: one in sixteen is N.
-std::vector<std::uint8_t> to_dna(Text bytes) {
-    std::vector<std::uint8_t> text(bytes.begin(), bytes.end());
-    for (std::uint8_t& byte : text) byte = static_cast<std::uint8_t>(byte < 16 ? 'N' : bases[byte % 4]);
-    return text;
-}
-
 std::size_t reverse_complement(std::size_t code, int k) {
     std::size_t opposite = 0;
     for (int i = 0; i < k; ++i, code /= 4) opposite = opposite * 4 + 3 - code % 4;
@@ -106,7 +99,7 @@ void check(fuzzing::Input& input) {
     const bool frequencies = input.byte() % 2 == 1;
     const std::int64_t length = is_long ? input.between(1, 250) * 12 : input.between(1, 60);
     const std::int64_t stride = is_long ? input.between(1, 250) * input.between(1, 16) : input.between(1, 70);
-    std::vector<std::uint8_t> owned = to_dna(input.rest());
+    std::vector<std::uint8_t> owned = fuzzing::to_dna(input.rest());
     if (is_long) owned = fuzzing::repeated(owned, 5000);
     Text text = owned;
 
