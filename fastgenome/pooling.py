@@ -1,6 +1,6 @@
 """From the hidden states of tokens to one vector per sequence or window."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, cast, get_args
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from fastgenome.errors import ArgumentError
 from fastgenome.ops import range_pool
 
-Pooling = Literal["mean", "max", "cls", "last"]
+Pooling = Literal["mean", "max", "cls", "last", "pooler"]
 
 
 def parse_pooling(pooling: str | Sequence[str]) -> tuple[Pooling, ...]:
@@ -30,22 +30,25 @@ def pool(
     poolings: Sequence[Pooling],
     *,
     first: Tensor | None = None,
+    pooler: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Pool ranges [start, end) of rows of `states` (total, dim) to (ranges, len(poolings) * dim) float32.
 
     "mean" and "max" reduce the range, "last" takes its last row, and "cls" the rows `first` (default:
-    `starts`), which may lie outside the ranges. Ranges may overlap, but none may be empty.
+    `starts`), which may lie outside the ranges; "pooler" gives those to `pooler`. Ranges may overlap, but
+    none may be empty.
     """
     if bool((starts >= ends).any()):
         raise ArgumentError(f"range {int((starts >= ends).nonzero()[0])} is empty and cannot be pooled")
     starts, ends = starts.to(states.device), ends.to(states.device)
     parts = []
     for pooling in poolings:
-        if pooling == "cls":
-            rows = starts if first is None else first.to(states.device)
-            parts.append(states[rows].float())
-        elif pooling == "last":
-            parts.append(states[ends - 1].float())
-        else:
-            parts.append(range_pool(states, starts, ends, pooling))
+        match pooling:
+            case "cls" | "pooler":
+                rows = states[starts if first is None else first.to(states.device)].float()
+                parts.append(rows if pooling == "cls" or pooler is None else pooler(rows))
+            case "last":
+                parts.append(states[ends - 1].float())
+            case "mean" | "max":
+                parts.append(range_pool(states, starts, ends, pooling))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)

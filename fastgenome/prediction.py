@@ -49,7 +49,7 @@ class Predictor:
         self.model = model
         self.features = features
         # Spelled out, so that a model's other defaults never change a saved predictor.
-        self.pooling = model.default_pooling if model is not None and pooling is None else pooling
+        self.pooling = model.defaults.pooling if model is not None and pooling is None else pooling
         self.layer = None if model is None else model.layer_indices(layer)
         self.metrics: dict[str, dict[str, float]] = {}
         self.hyperparameters: dict[str, Any] = {}

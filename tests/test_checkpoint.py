@@ -15,11 +15,11 @@ from torch import nn
 
 from fastgenome.errors import CheckpointError
 from fastgenome.models.checkpoint import (
+    WeightFiles,
     assign_tensors,
     read_config,
     read_tensors,
     save_checkpoint,
-    weights_sha256,
 )
 
 TENSORS = {
@@ -88,10 +88,10 @@ def test_save_checkpoint_that_fails_leaves_nothing_that_looks_complete(
 
 def test_weights_sha256_is_that_of_the_file_and_of_the_shards(saved: Path, sharded: Path) -> None:
     digest = hashlib.sha256((saved / "model.safetensors").read_bytes()).hexdigest()
-    assert weights_sha256(saved) == digest
-    before = weights_sha256(sharded)
+    assert WeightFiles(saved).sha256 == digest
+    before = WeightFiles(sharded).sha256
     save_file({"a.weight": TENSORS["a.weight"] + 1}, sharded / "one.safetensors")
-    assert weights_sha256(sharded) != before
+    assert WeightFiles(sharded).sha256 != before
 
 
 def test_read_tensors_joins_shards(sharded: Path) -> None:
@@ -148,7 +148,7 @@ def test_read_tensors_opens_nothing_outside_its_directory(
 
     monkeypatch.setattr(io, "open", watch)
     monkeypatch.setattr(builtins, "open", watch)
-    for read in (read_tensors, weights_sha256):
+    for read in (read_tensors, WeightFiles):
         with pytest.raises(CheckpointError, match="only plain names"):
             read(sharded)
     assert set(opened) <= {str(index)}

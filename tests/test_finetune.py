@@ -311,7 +311,7 @@ def test_predictor_finds_a_model_directory_from_anywhere(
 
 def test_predictor_save_needs_a_model_from_files(small_model: Path, tmp_path: Path) -> None:
     model = fg.load(small_model)
-    model.sha256 = None
+    model.files = None
     predictor = fg.finetune(gc_rich_and_poor(20), model=model)
     with pytest.raises(ArgumentError, match="not loaded from files"):
         predictor.save(tmp_path / "run")

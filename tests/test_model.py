@@ -21,7 +21,7 @@ from fastgenome.errors import (
     SequenceTooLongError,
 )
 from fastgenome.models.device import choose_device, choose_dtype, native_bfloat16
-from fastgenome.models.model import Model
+from fastgenome.models.model import EmbeddingDefaults, Model, Network
 from fastgenome.models.tiny import TinyConfig, create
 from fastgenome.models.transformer import Transformer, TransformerConfig
 from fastgenome.tokenizers import KmerTokenizer, Tokens
@@ -44,7 +44,11 @@ def bert() -> Model:
     torch.manual_seed(1)
     config = TransformerConfig(69, 32, 1, 4, 48, activation="relu")
     return Model(
-        name="bert", encoder=Transformer(config), tokenizer=KmerTokenizer(3), licence="none", config={}
+        name="bert",
+        network=Network(Transformer(config)),
+        tokenizer=KmerTokenizer(3),
+        licence="none",
+        config={},
     )
 
 
@@ -217,7 +221,13 @@ def test_hidden_states_refuses_tokens_that_do_not_fit(
 
 def test_model_refuses_special_tokens_inside_joined_rows() -> None:
     with pytest.raises(ArgumentError, match="without special tokens"):
-        Model(name="x", encoder=Transformer(SHAPE), tokenizer=KmerTokenizer(3), licence="none", config={})
+        Model(
+            name="x",
+            network=Network(Transformer(SHAPE)),
+            tokenizer=KmerTokenizer(3),
+            licence="none",
+            config={},
+        )
 
 
 def test_hidden_states_gives_one_layer_several_or_all(model: Model) -> None:
@@ -250,7 +260,7 @@ def test_load_gives_back_the_saved_model(model: Model, tmp_path: Path) -> None:
     assert loaded.name == str(tmp_path)
     assert loaded.sha256 is not None
     assert len(loaded.sha256) == 64
-    assert (loaded.default_pooling, loaded.default_layers) == (model.default_pooling, (0, -1))
+    assert loaded.defaults == model.defaults == EmbeddingDefaults("mean+max", (0, -1))
     assert (loaded.max_length, loaded.min_length, loaded.licence) == (400, 1, "Apache-2.0")
     assert loaded.device == choose_device("auto")
     sequences = random_sequences(9)
@@ -280,7 +290,7 @@ def test_load_within_inference_mode_gives_a_model_that_trains(model: Model, tmp_
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"family": "unknown"}, "names family 'unknown'; known are tiny"),
+        ({"family": "unknown"}, "is of no known family .*'unknown'.*; known are tiny"),
         ({"colour": 1}, "does not know: colour"),
         ({"transformer": {"dim": 8}}, "does not describe"),
         ({"transformer": None}, "does not describe"),

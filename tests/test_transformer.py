@@ -209,11 +209,11 @@ def test_transformer_equals_transformers_on_every_layer(
     peer, encoder = make()
     offsets = offsets_of(LENGTHS)
     ids = torch.randint(5, VOCABULARY, (int(offsets[-1]),), dtype=torch.int32)
-    states, row_offsets = encoder(ids, offsets, range(encoder.n_layers + 1))
+    states, row_offsets = encoder(ids, offsets, range(len(encoder.widths)))
     assert torch.equal(row_offsets, offsets)
     for start, end in pairwise(offsets.tolist()):
         alone = peer(input_ids=ids[start:end].long()[None], output_hidden_states=True).hidden_states
-        assert len(alone) == len(states) == encoder.n_layers + 1
+        assert len(alone) == len(states) == len(encoder.widths)
         for expected, ours in zip(alone, states, strict=True):
             scale = max(1.0, expected.abs().max().item())
             torch.testing.assert_close(ours[start:end], expected[0], rtol=0, atol=1e-5 * scale)
@@ -282,7 +282,7 @@ def test_transformer_equals_published_dnabert2(fixture: str, parity_dir: Path) -
         mask = torch.tensor(case["attention_mask"] or torch.ones_like(ids).tolist(), dtype=torch.bool)
         types = torch.tensor(case["token_type_ids"])[mask] if case.get("token_type_ids") else None
         offsets = offsets_of(tuple(mask.sum(1).tolist()))
-        states, _ = encoder(ids[mask], offsets, range(encoder.n_layers + 1), types)
+        states, _ = encoder(ids[mask], offsets, range(len(encoder.widths)), types)
         checks = {"last_hidden_state": (states[-1], mask)}
         if head is not None:
             checks["logits"] = (head(states[-1]), mask)

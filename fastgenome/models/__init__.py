@@ -1,30 +1,32 @@
 """Models by name or directory."""
 
-from importlib import import_module
 from pathlib import Path
 
 import torch
 
 from fastgenome.errors import CheckpointError, ModelError
-from fastgenome.models.checkpoint import read_config
 from fastgenome.models.device import choose_device, choose_dtype
+from fastgenome.models.families import load_family
 from fastgenome.models.model import Model
 from fastgenome.models.registry import REGISTRY, RegisteredModel
 from fastgenome.models.transformer import cast_products
 
 __all__ = ["REGISTRY", "Model", "RegisteredModel", "load"]
 
-# Family named in config.json -> module that builds it.
-_FAMILIES = {"tiny": "fastgenome.models.tiny"}
-
 
 def load(
-    name: str | Path, *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto"
+    name: str | Path,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    species: str | None = None,
+    prompt: str | None = None,
 ) -> Model:
     """Load a model by its registered name or from a directory; no code of the model is ever executed.
 
     A registered name wins over a directory of that name (write "./tiny" for the directory). `device="auto"`
     is CUDA where available; `dtype="auto"` is bfloat16 where the device computes it natively, else float32.
+    `species` is for SpeciesLM and `prompt` for OPT, see `load_tokenizer`.
     Raises ModelError for an unknown name, CheckpointError for files that are missing, damaged or do not fit.
     """
     place = choose_device(device)
@@ -36,7 +38,7 @@ def load(
         raise ModelError(f"no model {str(name)!r}: neither a registered name ({known}) nor a directory")
     # Tensors made in inference mode could never be trained.
     with torch.inference_mode(False):
-        model = _load_directory(directory)
+        model = load_family(directory, {"species": species, "prompt": prompt})
         if entry and entry.sha256 and model.sha256 != entry.sha256:
             raise CheckpointError(
                 f"the weights of {name!r} have sha256 {model.sha256}, expected {entry.sha256}: "
@@ -47,13 +49,3 @@ def load(
         cast_products(model.network, precision)
         model.network.to(place).eval()
         return model
-
-
-def _load_directory(directory: Path) -> Model:
-    family = read_config(directory).get("family")
-    if family not in _FAMILIES:
-        raise CheckpointError(
-            f"{directory / 'config.json'} names family {family!r}; known are {', '.join(sorted(_FAMILIES))}"
-        )
-    model: Model = import_module(_FAMILIES[family]).load_directory(directory)
-    return model

@@ -8,6 +8,7 @@ present, with its shape.
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,24 +44,45 @@ def read_tensors(directory: str | Path) -> dict[str, Tensor]:
             with safe_open(str(directory / file), framework="pt") as shard:
                 names = set(shard.keys())
                 if expected is not None and names != expected:
-                    raise CheckpointError(_difference(f"{directory / file} against {INDEX}", expected, names))
+                    raise CheckpointError(
+                        describe_difference(f"{directory / file} against {INDEX}", expected, names)
+                    )
                 tensors |= {name: shard.get_tensor(name) for name in names}
         except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(f"{directory / file} cannot be read as safetensors: {error}") from error
     return tensors
 
 
-def weights_sha256(directory: str | Path) -> str:
-    """SHA-256 of model.safetensors; of shards, that of their digests, in the order of their names."""
-    directory = Path(directory)
-    digests = []
-    for file in sorted(_weight_files(directory)):
+class WeightFiles:
+    """The weight files of a directory as they were when it was loaded."""
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+        self._stamps = self._look()
+
+    def _look(self) -> dict[str, tuple[int, int]]:
+        found = {}
+        for file in sorted(_weight_files(self.directory)):
+            status = (self.directory / file).stat()
+            found[file] = (status.st_size, status.st_mtime_ns)
+        return found
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of model.safetensors; of shards, that of their digests, in the order of their names.
+
+        Raises CheckpointError for files that are gone or were changed since they were loaded.
+        """
         try:
-            with (directory / file).open("rb") as stream:
-                digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+            if self._look() != self._stamps:
+                raise CheckpointError(f"the weights in {self.directory} have changed since they were loaded")
+            digests = []
+            for file in self._stamps:
+                with (self.directory / file).open("rb") as stream:
+                    digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
         except OSError as error:
-            raise CheckpointError(f"{directory / file} cannot be read: {error}") from error
-    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+            raise CheckpointError(f"the weights in {self.directory} cannot be read again: {error}") from error
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def assign_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -70,7 +92,9 @@ def assign_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """
     wanted = module.state_dict()
     if wanted.keys() != tensors.keys():
-        raise CheckpointError(_difference("the checkpoint against the model", set(wanted), set(tensors)))
+        raise CheckpointError(
+            describe_difference("the checkpoint against the model", set(wanted), set(tensors))
+        )
     faults = []
     for name, target in wanted.items():
         found = tensors[name]
@@ -79,7 +103,7 @@ def assign_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         elif found.is_floating_point() != target.is_floating_point():
             faults.append(f"{name}: type {found.dtype} instead of {target.dtype}")
     if faults:
-        raise CheckpointError("the checkpoint does not fit the model: " + _listed(faults))
+        raise CheckpointError("the checkpoint does not fit the model: " + listed(faults))
     fitted = {name: tensors[name].to(target.dtype) for name, target in wanted.items()}
     module.load_state_dict(fitted, assign=True)
 
@@ -146,13 +170,13 @@ def _is_plain_name(file: str) -> bool:
     return file.endswith(".safetensors") and not file.startswith(".") and not set(file) & set("/\\:\0")
 
 
-def _difference(what: str, expected: set[str], found: set[str]) -> str:
+def describe_difference(what: str, expected: set[str], found: set[str]) -> str:
     missing, unexpected = sorted(expected - found), sorted(found - expected)
-    parts = [f"missing {_listed(missing)}"] if missing else []
-    parts += [f"unexpected {_listed(unexpected)}"] if unexpected else []
+    parts = [f"missing {listed(missing)}"] if missing else []
+    parts += [f"unexpected {listed(unexpected)}"] if unexpected else []
     return f"{what}: " + "; ".join(parts)
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
     rest = len(names) - _LISTED
     return ", ".join(names[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")

@@ -6,6 +6,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from fastgenome.errors import ArgumentError
+
 
 class HiddenStates(NamedTuple):
     """Hidden states of a packed batch.
@@ -22,16 +24,35 @@ class HiddenStates(NamedTuple):
 class Encoder(Protocol):
     """A network on packed ids: no padding, no attention mask.
 
-    `n_layers` does not count the embedding output, `stride` is the number of ids joined into one row.
+    `widths` holds the width of each layer's hidden states, the embedding output first and the last layer
+    last; `stride` is the number of ids joined into one row; ids are below `vocabulary_size`.
     """
 
-    dim: int
-    n_layers: int
+    vocabulary_size: int
+    widths: tuple[int, ...]
     stride: int
 
-    def __call__(self, ids: Tensor, offsets: Tensor, layers: Sequence[int] = (-1,)) -> HiddenStates:
-        """Hidden states of the given layers: 0 is the embedding output, `n_layers` or -1 the last."""
+    def __call__(
+        self, ids: Tensor, offsets: Tensor, layers: Sequence[int] = (-1,), token_types: Tensor | None = None
+    ) -> HiddenStates:
+        """Hidden states of the given layers: 0 is the embedding output, -1 the last.
+
+        `ids` (total,) int32 or int64 on the device of the weights, `offsets` (n + 1,) int64 on the CPU;
+        `token_types` (rows,) int64 or None for type 0, ArgumentError where the family has none. Layers above
+        the highest wanted are not run.
+        """
         ...
+
+
+def layer_indices(layers: Sequence[int], count: int) -> list[int]:
+    """Layers as 0 … count - 1, of `count` with the embedding output; ArgumentError for any other."""
+    for layer in layers:
+        if not -count <= layer < count:
+            raise ArgumentError(
+                f"layer must lie in {-count} … {count - 1} "
+                f"(0 is the embedding output, -1 the last layer), got {layer}"
+            )
+    return [layer % count for layer in layers]
 
 
 class Run(NamedTuple):

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 
 from fastgenome.batching import take_sequences, token_budget_batches
 from fastgenome.errors import ArgumentError, InputError, ModelError, SequenceTooLongError
-from fastgenome.models.checkpoint import save_checkpoint
+from fastgenome.models.checkpoint import WeightFiles, save_checkpoint
 from fastgenome.models.encoder import Encoder, HiddenStates
+from fastgenome.models.key_map import KeyMap, published_tensors
 from fastgenome.pooling import Pooling, parse_pooling, pool
 from fastgenome.progress import progress_bar
 from fastgenome.tokenizers import Tokenizer, Tokens
@@ -28,51 +30,72 @@ _FREE_FIELDS = ("training", "licence", "default_pooling", "default_layers")
 
 
 class Network(nn.Module):
-    """The trained parts of a model; their names are those of the tensors in its checkpoint."""
+    """The trained parts of a model."""
 
-    def __init__(self, encoder: nn.Module, head: nn.Module | None = None) -> None:
+    def __init__(
+        self, encoder: nn.Module, head: nn.Module | None = None, pooler: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
+        self.pooler = pooler
+
+
+@dataclass(frozen=True)
+class EmbeddingDefaults:
+    """What `embed` does where the caller says nothing: the way in which the family's embedding is published.
+
+    `average_layers` takes the mean over several layers instead of joining them side by side.
+    """
+
+    pooling: str = "mean"
+    layers: tuple[int, ...] = (-1,)
+    special_tokens: bool = False
+    average_layers: bool = False
 
 
 class Model:
     """A model ready to embed; made by `fastgenome.load` or by a family's `create`.
 
-    `dim` is the width of a hidden state, `embedding_dim` that of an embedding with the default pooling and
-    layers. `licence` is that of the weights and `sha256` their digest (None for weights not loaded from
-    files). `min_length` is in bases; `max_length` in tokens, special ones included, None without limit.
-    `config` is config.json. `network` holds what can be trained.
+    `dim` is the width of the last layer's hidden states, `embedding_dim` that of an embedding with the
+    defaults. `licence` is that of the weights. `min_length` is in bases; `max_length` in tokens, special ones
+    included, None without limit. `config` is config.json. `network` holds what can be trained, `key_map` the
+    published names of its tensors (None where they are its own), `files` where they came from.
     """
 
     def __init__(
         self,
         *,
         name: str,
-        encoder: Encoder,
+        network: Network,
         tokenizer: Tokenizer,
         licence: str,
         config: dict[str, Any],
-        head: nn.Module | None = None,
-        default_pooling: str = "mean",
-        default_layers: Sequence[int] = (-1,),
+        defaults: EmbeddingDefaults = EmbeddingDefaults(),
         min_length: int = 1,
         max_length: int | None = None,
+        key_map: KeyMap | None = None,
+        files: WeightFiles | None = None,
     ) -> None:
         self.name = name
-        self.network = Network(cast(nn.Module, encoder), head)
+        self.network = network
         self.tokenizer = tokenizer
         self.licence = licence
         self.config = config
-        self.default_pooling = default_pooling
-        self.default_layers = tuple(default_layers)
+        self.defaults = defaults
         self.min_length = min_length
         self.max_length = max_length
-        self.sha256: str | None = None
-        if encoder.stride > 1 and tokenizer.prefix_length + tokenizer.suffix_length:
+        self.key_map = key_map
+        self.files = files
+        if self.encoder.stride > 1 and tokenizer.prefix_length + tokenizer.suffix_length:
             raise ArgumentError("a network that joins ids into rows needs a tokenizer without special tokens")
-        parse_pooling(default_pooling)
-        self._layers(self.default_layers)
+        parse_pooling(defaults.pooling)
+        self.embedding_width()
+
+    @property
+    def sha256(self) -> str | None:
+        """Digest of the weights' files, read when first asked for; None for weights not loaded from files."""
+        return self.files.sha256 if self.files else None
 
     @property
     def encoder(self) -> Encoder:
@@ -88,8 +111,8 @@ class Model:
 
     @property
     def dim(self) -> int:
-        """Width of a hidden state."""
-        return self.encoder.dim
+        """Width of the last layer's hidden states."""
+        return self.encoder.widths[-1]
 
     @property
     def embedding_dim(self) -> int:
@@ -97,11 +120,20 @@ class Model:
         return self.embedding_width()
 
     def embedding_width(
-        self, *, pooling: str | Sequence[str] | None = None, layer: int | Sequence[int] | None = None
+        self,
+        *,
+        pooling: str | Sequence[str] | None = None,
+        layer: int | Sequence[int] | None = None,
+        average_layers: bool | None = None,
     ) -> int:
         """Width of the embeddings that `embed` gives with the same arguments."""
-        poolings = parse_pooling(self.default_pooling if pooling is None else pooling)
-        return self.dim * len(poolings) * len(self._layers(self.default_layers if layer is None else layer))
+        poolings = parse_pooling(self.defaults.pooling if pooling is None else pooling)
+        widths = [self.encoder.widths[index] for index in self.layer_indices(layer)]
+        if self._averages(average_layers):
+            if len(set(widths)) > 1:
+                raise ArgumentError(f"layers of different widths cannot be averaged: {widths}")
+            widths = widths[:1]
+        return len(poolings) * sum(widths)
 
     @property
     def device(self) -> torch.device:
@@ -120,21 +152,25 @@ class Model:
         *,
         pooling: str | Sequence[str] | None = None,
         layer: int | Sequence[int] | None = None,
-        special_tokens: bool = False,
+        average_layers: bool | None = None,
+        special_tokens: bool | None = None,
         batch_tokens: int = BATCH_TOKENS,
         progress: bool = False,
     ) -> NDArray[np.float32]:
         """Embeddings (n, dim) float32 of a list of sequences, or of the records of a file, in their order.
 
-        `pooling`: "mean", "max", "cls", "last" or several joined by "+"; `layer`: 0 for the embedding output
-        to -1 for the last, or several. Several are joined side by side, poolings within layers. None is the
-        model's default. `special_tokens` pools over them too. A batch has at most `batch_tokens` rows.
-        Raises InputError for a sequence without a token, SequenceTooLongError for one beyond `max_length`.
+        `pooling`: "mean", "max", "cls", "last", "pooler" or several joined by "+"; `layer`: 0 for the
+        embedding output to -1 for the last, or several. Several are joined side by side, poolings within
+        layers, or with `average_layers` averaged. `special_tokens` pools over them too. None is the model's
+        default. A batch has at most `batch_tokens` rows. Raises InputError for a sequence without a token,
+        SequenceTooLongError for one beyond `max_length`.
         """
         records = self._as_list(sequences)
-        poolings = parse_pooling(self.default_pooling if pooling is None else pooling)
-        layers = self._layers(self.default_layers if layer is None else layer)
-        width = self.embedding_width(pooling=pooling, layer=layer)
+        poolings = parse_pooling(self.defaults.pooling if pooling is None else pooling)
+        layers = self.layer_indices(layer)
+        average = self._averages(average_layers)
+        special = self.defaults.special_tokens if special_tokens is None else special_tokens
+        width = self.embedding_width(pooling=pooling, layer=layer, average_layers=average)
         embeddings = np.empty((len(records), width), dtype=np.float32)
         bases = np.fromiter(map(len, records), dtype=np.int64, count=len(records))
         tokens = self.tokenizer(records)
@@ -144,35 +180,47 @@ class Model:
         with _evaluating(self.network), torch.inference_mode(), bar as advance:
             for batch in token_budget_batches(rows, batch_tokens):
                 hidden = self._run(*take_sequences(tokens.ids, tokens.offsets, batch), layers)
-                embeddings[batch] = self._pool(hidden, poolings, special_tokens).cpu().numpy()
+                if average:
+                    hidden = HiddenStates((torch.stack(hidden.states).mean(0),), hidden.offsets)
+                embeddings[batch] = self._pool(hidden, poolings, special).cpu().numpy()
                 advance(float(bases[batch].sum()))
         return embeddings
 
     def hidden_states(
-        self, tokens: Tokens, *, layers: int | Literal["all"] | Sequence[int] = -1
+        self,
+        tokens: Tokens,
+        *,
+        layers: int | Literal["all"] | Sequence[int] = -1,
+        token_types: NDArray[np.int64] | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
         """Hidden states (rows, dim) float32 of one layer, or a tuple of them for "all" or several layers.
 
         Layer 0 is the embedding output. There is one row per token, or per group of tokens where the network
-        joins `encoder.stride` of them. Gradients flow unless the caller turns them off.
+        joins `encoder.stride` of them. `token_types`, (total,), where the family has them. Gradients flow
+        unless the caller turns them off.
         """
-        _check_packing(tokens, self.tokenizer.vocabulary_size)
+        _check_packing(tokens, self.encoder.vocabulary_size)
         self._check_limit(tokens.lengths)
-        wanted = range(self.encoder.n_layers + 1) if layers == "all" else layers
-        states = self._run(tokens.ids, tokens.offsets, self._layers(wanted)).states
+        wanted = range(len(self.encoder.widths)) if layers == "all" else layers
+        states = self._run(tokens.ids, tokens.offsets, self._layers(wanted), token_types).states
         return states[0] if isinstance(layers, int) else states
 
-    def logits(self, tokens: Tokens) -> Tensor:
+    def logits(self, tokens: Tokens, *, token_types: NDArray[np.int64] | None = None) -> Tensor:
         """Output of the head, (rows, outputs) float32; ModelError where the checkpoint has no head."""
         head = self.head
-        _check_packing(tokens, self.tokenizer.vocabulary_size)
-        self._check_limit(tokens.lengths)
-        logits: Tensor = head(self._run(tokens.ids, tokens.offsets, (-1,)).states[0])
+        logits: Tensor = head(self.hidden_states(tokens, token_types=token_types))
         return logits
 
     def save(self, directory: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
-        """Write config.json and model.safetensors with weights of this type, each complete or not at all."""
-        save_checkpoint(directory, self.config, self.network.state_dict(), dtype=dtype)
+        """Write config.json and model.safetensors with weights of this type, each complete or not at all.
+
+        Tensors have their published names; the vocabulary's files are not written.
+        """
+        if self.key_map is None:
+            tensors = self.network.state_dict()
+        else:
+            tensors = published_tensors(self.network, self.key_map)
+        save_checkpoint(directory, self.config, tensors, dtype=dtype)
 
     def _as_list(self, sequences: Sequence[str] | str | Path) -> list[str]:
         """The sequences given, or those of the file named; InputError if records of the file are rejected."""
@@ -199,7 +247,10 @@ class Model:
 
     def layer_indices(self, layer: int | Sequence[int] | None) -> tuple[int, ...]:
         """The layers meant by `layer`, None for the default ones; ArgumentError for one that is not there."""
-        return self._layers(self.default_layers if layer is None else layer)
+        return self._layers(self.defaults.layers if layer is None else layer)
+
+    def _averages(self, average_layers: bool | None) -> bool:
+        return self.defaults.average_layers if average_layers is None else average_layers
 
     def check_window(self, window: int | None) -> None:
         """ArgumentError for windows of so many bases that none of full length could be embedded."""
@@ -210,7 +261,7 @@ class Model:
 
     def _layers(self, layer: int | Sequence[int]) -> tuple[int, ...]:
         layers = tuple(layer) if isinstance(layer, Sequence) else (layer,)
-        last = self.encoder.n_layers
+        last = len(self.encoder.widths) - 1
         if not layers or any(not _is_whole(i) or not -last - 1 <= i <= last for i in layers):
             raise ArgumentError(
                 f"layer must be one or more of {-last - 1} … {last} of model {self.name!r} "
@@ -218,18 +269,35 @@ class Model:
             )
         return tuple(map(int, layers))
 
-    def _run(self, ids: NDArray[np.int32], offsets: NDArray[np.int64], layers: Sequence[int]) -> HiddenStates:
+    def _run(
+        self,
+        ids: NDArray[np.int32],
+        offsets: NDArray[np.int64],
+        layers: Sequence[int],
+        token_types: NDArray[np.int64] | None = None,
+    ) -> HiddenStates:
         packed = torch.from_numpy(np.ascontiguousarray(ids)).to(self.device)
-        return self.encoder(packed, torch.from_numpy(np.ascontiguousarray(offsets, dtype=np.int64)), layers)
+        places = torch.from_numpy(np.ascontiguousarray(offsets, dtype=np.int64))
+        if token_types is None:
+            return self.encoder(packed, places, layers)
+        types = torch.from_numpy(np.ascontiguousarray(token_types, dtype=np.int64)).to(self.device)
+        return self.encoder(packed, places, layers, types)
 
     def _pool(self, hidden: HiddenStates, poolings: Sequence[Pooling], special_tokens: bool) -> Tensor:
         first, starts, ends = hidden.offsets[:-1], hidden.offsets[:-1], hidden.offsets[1:]
         if not special_tokens:
             starts = starts + self.tokenizer.prefix_length
             ends = ends - self.tokenizer.suffix_length
-        if "cls" in poolings and not self.tokenizer.prefix_length:
-            raise ArgumentError(f"pooling='cls' needs a first special token; model {self.name!r} has none")
-        return torch.cat([pool(states, starts, ends, poolings, first=first) for states in hidden.states], 1)
+        if {"cls", "pooler"} & set(poolings) and not self.tokenizer.prefix_length:
+            raise ArgumentError(
+                f"pooling='cls' or 'pooler' needs a first special token; model {self.name!r} has none"
+            )
+        if "pooler" in poolings and self.network.pooler is None:
+            raise ArgumentError(f"pooling='pooler': the checkpoint of model {self.name!r} has no pooler")
+        pooler = self.network.pooler
+        return torch.cat(
+            [pool(states, starts, ends, poolings, first=first, pooler=pooler) for states in hidden.states], 1
+        )
 
     def _check_lengths(self, lengths: NDArray[np.int64], bases: NDArray[np.int64]) -> None:
         special = self.tokenizer.prefix_length + self.tokenizer.suffix_length

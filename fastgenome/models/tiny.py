@@ -4,6 +4,7 @@ config.json holds `family: "tiny"`, the fields of TinyConfig with `transformer` 
 `training`, a free object that says where the weights come from.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 import torch
 
 from fastgenome.errors import ArgumentError, CheckpointError
-from fastgenome.models.checkpoint import assign_tensors, read_config, read_tensors, weights_sha256
-from fastgenome.models.model import Model
+from fastgenome.models.checkpoint import WeightFiles, assign_tensors, read_tensors
+from fastgenome.models.model import EmbeddingDefaults, Model, Network
 from fastgenome.models.transformer import MaskedLanguageHead, Transformer, TransformerConfig, check_fields
 from fastgenome.tokenizers import KmerTokenizer
 
@@ -69,22 +70,25 @@ def create(
     """A float32 model with random weights, to be pre-trained; `training` is kept in its config.json."""
     with torch.device(device):
         encoder = Transformer(config.transformer)
-        head = MaskedLanguageHead(encoder.dim, 4 * config.transformer.stem_stride)
-    described = {"family": FAMILY, **asdict(config)} | ({"training": training} if training else {})
+        head = MaskedLanguageHead(config.transformer.dim, 4 * config.transformer.stem_stride)
+    # Fields at their defaults are left out: a digest of the config outlives fields that are added later.
+    shape = {f.name: getattr(config.transformer, f.name) for f in fields(TransformerConfig)}
+    usual = {f.name: f.default for f in fields(TransformerConfig)}
+    transformer = {name: value for name, value in shape.items() if value != usual[name]}
+    described = {"family": FAMILY, **asdict(config), "transformer": transformer}
+    described |= {"training": training} if training else {}
     return Model(
         name=FAMILY,
-        encoder=encoder,
-        head=head,
+        network=Network(encoder, head),
         tokenizer=KmerTokenizer(1, letters="ACGT", vocabulary=_BASES, prefix=(), suffix=(), name="bases"),
         licence=config.licence,
-        default_pooling=config.default_pooling,
-        default_layers=config.default_layers,
+        defaults=EmbeddingDefaults(config.default_pooling, config.default_layers),
         max_length=config.max_length,
         config=described,
     )
 
 
-def config_from_dict(values: dict[str, Any]) -> TinyConfig:
+def config_from_dict(values: Mapping[str, Any]) -> TinyConfig:
     """TinyConfig of a config.json; CheckpointError names fields that are unknown, missing or not accepted."""
     known = {field.name for field in fields(TinyConfig)}
     ours = {key: value for key, value in values.items() if key not in ("family", "training")}
@@ -100,14 +104,18 @@ def config_from_dict(values: dict[str, Any]) -> TinyConfig:
         raise CheckpointError(f"config.json does not describe a model of the tiny family: {error}") from error
 
 
-def load_directory(directory: Path) -> Model:
-    """The model whose config.json and model.safetensors lie in `directory`, float32 on the CPU."""
-    values = read_config(directory)
+def recognises(config: Mapping[str, Any], directory: Path) -> bool:
+    """Whether config.json is one of this family."""
+    return config.get("family") == FAMILY
+
+
+def load_directory(directory: Path, values: Mapping[str, Any]) -> Model:
+    """The model in `directory`, float32 on the CPU; `values` is its config.json."""
     config = config_from_dict(values)
     try:
         model = create(config, device="meta", training=values.get("training"))
     except ArgumentError as error:
         raise CheckpointError(f"config.json does not describe a model of the tiny family: {error}") from error
     assign_tensors(model.network, read_tensors(directory))
-    model.sha256 = weights_sha256(directory)
+    model.files = WeightFiles(directory)
     return model

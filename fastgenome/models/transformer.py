@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from fastgenome.errors import ArgumentError
 from fastgenome.models.attention import packed_attention, rotary_table, rotate
-from fastgenome.models.encoder import HiddenStates, Packing, packing_of
+from fastgenome.models.encoder import HiddenStates, Packing, layer_indices, packing_of
 from fastgenome.models.stem import BASES, BaseStem, EmbeddingStem
 
 Positions = Literal["learned", "rotary", "alibi", "none"]
@@ -27,7 +27,10 @@ class TransformerConfig:
 
     `ffn_dim` is the width between the two feed-forward products (of one half for geglu and swiglu).
     Learned positions need `max_positions`; the table has `position_offset` more rows. Rotary weights pair
-    neighbouring features (see `interleave_rotary`). A `stem_stride` above 1 asks for a `BaseStem` that joins
+    neighbouring features (see `interleave_rotary`). With `embedding_dim` the embeddings have that width, and
+    a projection leads to `dim` before the first layer and back after the last. With `mask_id` the embeddings
+    are scaled as ESM does after training with masked tokens (see `_scale_for_masks`). With `pad_id` those
+    ids, where a caller passes any, take the position `pad_id` and are not counted. A `stem_stride` above 1 asks for a `BaseStem` that joins
     so many bases into one row, with k-mers of `stem_k` and a window of `stem_window` bases; ids are bases.
     """
 
@@ -53,6 +56,9 @@ class TransformerConfig:
     embedding_norm: bool = False
     final_norm: bool = False
     token_types: int = 0
+    embedding_dim: int | None = None
+    mask_id: int | None = None
+    pad_id: int | None = None
     stem_stride: int = 1
     stem_k: int = 6
     stem_window: int = 24
@@ -105,7 +111,7 @@ def check_fields(config: Any) -> None:
 
 def _make_stem(config: TransformerConfig) -> nn.Module:
     if config.stem_stride == 1:
-        return EmbeddingStem(config.vocabulary_size, config.dim)
+        return EmbeddingStem(config.vocabulary_size, config.embedding_dim or config.dim)
     return BaseStem(config.dim, stride=config.stem_stride, window=config.stem_window, k=config.stem_k)
 
 
@@ -184,8 +190,9 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.dim = config.dim
-        self.n_layers = config.layers
+        outer = config.embedding_dim or config.dim
+        self.vocabulary_size = config.vocabulary_size
+        self.widths = (config.dim,) * config.layers + (outer,)
         self.stride = config.stem_stride
         self.stem = _make_stem(config)
         if config.positions == "learned":
@@ -193,6 +200,9 @@ class Transformer(nn.Module):
             self.position_embeddings = nn.Embedding(rows, config.dim)
         if config.token_types:
             self.token_type_embeddings = nn.Embedding(config.token_types, config.dim)
+        if config.embedding_dim:
+            self.project_in = nn.Linear(config.embedding_dim, config.dim, bias=False)
+            self.project_out = nn.Linear(config.dim, config.embedding_dim, bias=False)
         self.embedding_norm = make_norm(config) if config.embedding_norm else nn.Identity()
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.layers))
         self.final_norm = make_norm(config) if config.final_norm else nn.Identity()
@@ -210,39 +220,55 @@ class Transformer(nn.Module):
         `token_types` (rows,) or None for type 0. `layers`: 0 is the embedding output, `n_layers` or -1 the
         last layer, after the final norm where there is one. Layers above the highest wanted are not run.
         """
-        wanted = [self._layer_index(layer) for layer in layers]
+        wanted = layer_indices(layers, len(self.widths))
         x, offsets = self.stem(ids, offsets)
         packing = packing_of(offsets, x.device)
-        x = self._embed(x, packing, token_types)
+        x = self._embed(x, ids, packing, token_types)
         rotations = self._rotations(packing)
         states = {0: x}
+        last = len(self.layers)
         for index in range(1, max(wanted, default=0) + 1):
             x = self.layers[index - 1](x, packing, rotations)
             if index in wanted:
-                states[index] = self.final_norm(x) if index == self.n_layers else x
+                states[index] = self._finish(x) if index == last else x
         return HiddenStates(tuple(states[index] for index in wanted), offsets)
 
-    def _layer_index(self, layer: int) -> int:
-        if not -self.n_layers - 1 <= layer <= self.n_layers:
-            raise ArgumentError(
-                f"layer must lie in {-self.n_layers - 1} … {self.n_layers} "
-                f"(0 is the embedding output, -1 the last layer), got {layer}"
-            )
-        return layer % (self.n_layers + 1)
+    def _finish(self, x: Tensor) -> Tensor:
+        x = self.final_norm(x)
+        return linear(self.project_out, x).float() if self.config.embedding_dim else x
 
-    def _embed(self, x: Tensor, packing: Packing, token_types: Tensor | None) -> Tensor:
+    def _embed(self, x: Tensor, ids: Tensor, packing: Packing, token_types: Tensor | None) -> Tensor:
+        if self.config.mask_id is not None:
+            x = _scale_for_masks(x, ids == self.config.mask_id, packing)
+        if self.config.embedding_dim:
+            x = linear(self.project_in, x).float()
         if self.config.positions == "learned":
-            longest = max((run.length for run in packing.runs), default=0)
-            if longest > (self.config.max_positions or 0):
-                raise ArgumentError(
-                    f"a sequence has {longest} tokens, the position table ends at {self.config.max_positions}"
-                )
-            x = x + self.position_embeddings(packing.positions + self.config.position_offset)
+            x = x + self.position_embeddings(self._learned_positions(ids, packing))
         if self.config.token_types:
             types = token_types if token_types is not None else torch.zeros_like(packing.positions)
             x = x + self.token_type_embeddings(types)
+        elif token_types is not None:
+            raise ArgumentError("this model has no token types")
         embedded: Tensor = self.embedding_norm(x)
         return embedded
+
+    def _learned_positions(self, ids: Tensor, packing: Packing) -> Tensor:
+        """Row of the position table for each token, (rows,)."""
+        longest = max((run.length for run in packing.runs), default=0)
+        if longest > (self.config.max_positions or 0):
+            raise ArgumentError(
+                f"a sequence has {longest} tokens, the position table ends at {self.config.max_positions}"
+            )
+        rows = packing.positions + self.config.position_offset
+        if self.config.pad_id is None:
+            return rows
+        pads = ids == self.config.pad_id
+        if not pads.any():
+            return rows
+        before = pads.long().cumsum(0)
+        first = torch.arange(len(ids), device=ids.device) - packing.positions
+        before = before - before[first] + pads[first].long()  # pads of the same sequence so far
+        return torch.where(pads, self.config.pad_id, rows - before)
 
     def _rotations(self, packing: Packing) -> Tensor | None:
         """(rows, head_dim / 2) complex64, or None where positions are not rotary."""
@@ -252,6 +278,20 @@ class Transformer(nn.Module):
         head_dim = self.config.dim // self.config.heads
         table = rotary_table(longest, head_dim, self.config.rotary_base, packing.positions.device)
         return table[packing.positions]
+
+
+def _scale_for_masks(x: Tensor, masked: Tensor, packing: Packing) -> Tensor:
+    """ESM's token dropout in evaluation: masked embeddings are 0, the others scaled to make up for it.
+
+    The factor is (1 - 0.12) / (1 - share of masked tokens in the sequence): 80 % of the 15 % of tokens that
+    training hides are masked.
+    """
+    shares = [masked.new_zeros(0, dtype=torch.float32)]
+    for run in packing.runs:
+        rows = masked[run.start : run.start + run.sequences * run.length].view(run.sequences, run.length)
+        shares.append(rows.float().mean(1).repeat_interleave(run.length))
+    factor = (1 - 0.15 * 0.8) / (1 - torch.cat(shares))
+    return x.masked_fill(masked[:, None], 0.0) * factor[:, None]
 
 
 class MaskedLanguageHead(nn.Module):
@@ -269,8 +309,38 @@ class MaskedLanguageHead(nn.Module):
         return linear(self.decoder, x).float()
 
 
+class Projection(nn.Module):
+    """Hidden states to logits by one product, often with the weights of the embeddings."""
+
+    def __init__(self, dim: int, outputs: int) -> None:
+        super().__init__()
+        self.decoder = nn.Linear(dim, outputs, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(rows, dim) -> (rows, outputs), float32."""
+        return linear(self.decoder, x).float()
+
+
+class Pooler(nn.Module):
+    """BERT's pooled output: tanh of a linear layer over the state of the first token."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, dim) states of the first tokens -> (n, dim) float32."""
+        return torch.tanh(linear(self.dense, x).float())
+
+
 def cast_products(module: nn.Module, dtype: torch.dtype) -> None:
-    """Give the weights of all linear layers this type; embeddings and norms stay float32."""
+    """Give the weights of all linear layers this type; embeddings and norms stay float32.
+
+    A weight that is shared with an embedding becomes its own where the types differ.
+    """
     for part in module.modules():
         if isinstance(part, nn.Linear):
-            part.to(dtype)
+            for name, parameter in part.named_parameters(recurse=False):
+                if parameter.dtype != dtype:
+                    cast = nn.Parameter(parameter.detach().to(dtype), requires_grad=parameter.requires_grad)
+                    setattr(part, name, cast)

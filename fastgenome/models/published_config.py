@@ -1,0 +1,101 @@
+"""The fields of a published config.json: each is used, known to change nothing, or an error."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from fastgenome.errors import CheckpointError
+
+T = TypeVar("T", int, float, bool, str)
+Choice = TypeVar("Choice")
+
+# Fields of every transformers config that do not change what the network computes in evaluation.
+_DEAD = {
+    "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "architectures", "auto_map", "attn_implementation",
+    "attention_probs_dropout_prob", "bos_token_id", "classifier_dropout", "do_sample", "dtype", "eos_token_id",
+    "eos_token_ids", "finetuning_task", "gradient_checkpointing", "hidden_dropout_prob", "id2label", "initializer_range",
+    "label2id", "length_penalty", "max_length", "model_type", "num_beams", "num_labels", "num_return_sequences",
+    "output_attentions", "output_hidden_states", "output_past", "pad_token_id", "prefix", "problem_type",
+    "repetition_penalty", "return_dict", "sep_token_id", "temperature", "tokenizer_class", "top_k", "top_p",
+    "torch_dtype", "torchscript", "transformers_version", "use_bfloat16", "use_cache",
+}  # fmt: skip
+
+# Fields that would change it, with the value at which they do not.
+_NEUTRAL: dict[str, tuple[object, ...]] = {
+    "add_cross_attention": (False,),
+    "chunk_size_feed_forward": (0,),
+    "is_decoder": (False,),
+    "is_encoder_decoder": (False,),
+    "pruned_heads": ({}, None),
+}
+
+
+class PublishedConfig:
+    """Reads a config.json field by field; `finish` refuses what nobody asked for.
+
+    `name` stands in error messages. Every method raises CheckpointError.
+    """
+
+    def __init__(self, values: Mapping[str, Any], *, name: str) -> None:
+        self.name = name
+        self._values = values
+        self._seen: set[str] = set()
+
+    def take(self, field: str, default: T | None = None) -> T:
+        """The value of a field, which must have the type of `default`; without one, a whole number."""
+        self._seen.add(field)
+        value = self._values.get(field)
+        if value is None:
+            if default is None:
+                raise CheckpointError(f"config.json of {self.name} lacks the field {field!r}")
+            return default
+        kind = int if default is None else type(default)
+        accepted = (int, float) if kind is float else kind
+        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+            raise CheckpointError(
+                f"config.json of {self.name}: {field} is {value!r}, expected {kind.__name__}"
+            )
+        return kind(value)  # type: ignore[return-value]
+
+    def size(self, field: str, default: int | None = None) -> int:
+        """A whole number of at least 1."""
+        value: int = self.take(field, default)
+        if value < 1:
+            raise CheckpointError(f"config.json of {self.name}: {field} is {value}, expected at least 1")
+        return value
+
+    def expect(self, field: str, *accepted: object) -> None:
+        """The field, where it is given, must have one of these values; others are not supported."""
+        self._seen.add(field)
+        if field in self._values and not any(_equal(self._values[field], value) for value in accepted):
+            raise CheckpointError(
+                f"config.json of {self.name}: {field} is {self._values[field]!r}; "
+                f"supported is {' or '.join(map(repr, accepted))}"
+            )
+
+    def choose(self, field: str, choices: Mapping[str, Choice], default: str | None = None) -> Choice:
+        """What one of the names in `choices` stands for."""
+        value = self.take(field, default or "")
+        if value not in choices:
+            raise CheckpointError(
+                f"config.json of {self.name}: {field} is {value!r}; supported is {', '.join(choices)}"
+            )
+        return choices[value]
+
+    def ignore(self, *fields: str) -> None:
+        """These fields are known to change nothing in this family."""
+        self._seen.update(fields)
+
+    def finish(self) -> None:
+        """Refuse fields that are neither used nor known to change nothing."""
+        for field, accepted in _NEUTRAL.items():
+            if field not in self._seen:
+                self.expect(field, *accepted)
+        unknown = sorted(self._values.keys() - self._seen - _DEAD)
+        if unknown:
+            raise CheckpointError(
+                f"config.json of {self.name} has fields whose effect is not known: {', '.join(unknown)}"
+            )
+
+
+def _equal(value: object, accepted: object) -> bool:
+    return value == accepted and isinstance(value, bool) == isinstance(accepted, bool)
