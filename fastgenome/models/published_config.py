@@ -10,13 +10,15 @@ Choice = TypeVar("Choice")
 
 # Fields of every transformers config that do not change what the network computes in evaluation.
 _DEAD = {
-    "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "architectures", "auto_map", "attn_implementation",
-    "attention_probs_dropout_prob", "bos_token_id", "classifier_dropout", "do_sample", "dtype", "eos_token_id",
-    "eos_token_ids", "finetuning_task", "gradient_checkpointing", "hidden_dropout_prob", "id2label", "initializer_range",
-    "label2id", "length_penalty", "max_length", "model_type", "num_beams", "num_labels", "num_return_sequences",
-    "output_attentions", "output_hidden_states", "output_past", "pad_token_id", "prefix", "problem_type",
-    "repetition_penalty", "return_dict", "sep_token_id", "temperature", "tokenizer_class", "top_k", "top_p",
-    "torch_dtype", "torchscript", "transformers_version", "use_bfloat16", "use_cache",
+    "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "architectures",
+    "attention_probs_dropout_prob", "attn_implementation", "auto_map", "bos_token_id",
+    "classifier_dropout", "do_sample", "dtype", "eos_token_id", "eos_token_ids", "finetuning_task",
+    "gradient_checkpointing", "hidden_dropout_prob", "id2label", "initializer_range", "label2id",
+    "length_penalty", "max_length", "model_type", "num_beams", "num_labels", "num_return_sequences",
+    "output_attentions", "output_hidden_states", "output_past", "pad_token_id", "prefix",
+    "problem_type", "repetition_penalty", "return_dict", "sep_token_id", "temperature",
+    "tokenizer_class", "top_k", "top_p", "torch_dtype", "torchscript", "transformers_version",
+    "use_bfloat16", "use_cache",
 }  # fmt: skip
 
 # Fields that would change it, with the value at which they do not.
