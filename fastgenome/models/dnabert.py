@@ -46,7 +46,7 @@ def load_directory(directory: Path, values: Mapping[str, Any]) -> Model:
 
 
 def is_kmer_bert(config: Mapping[str, Any], directory: Path, *, others: bool) -> bool:
-    """Whether this is BERT over k-mers of one length, with or without `others`: neither k-mers nor special."""
+    """Whether this is BERT over k-mers of one length, and has `others` (no k-mers, not special) or not."""
     if config.get("model_type") != "bert" or not (directory / "vocab.txt").is_file():
         return False
     tokens = {token for token in read_vocab_txt(directory) if not is_special(token)}
