@@ -7,14 +7,14 @@ from torch import Tensor
 from fastgenome.models.key_map import Part, parts, with_affine
 from fastgenome.models.published_config import PublishedConfig
 from fastgenome.models.transformer import (
-    Activation,
+    FeedForward,
     MaskedLanguageHead,
     Pooler,
     TransformerConfig,
 )
 
 # hidden_act of transformers -> ours.
-ACTIVATIONS: Mapping[str, Activation] = {
+ACTIVATIONS: Mapping[str, FeedForward] = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",

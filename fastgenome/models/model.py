@@ -148,7 +148,7 @@ class Model:
 
     def embed(
         self,
-        sequences: Sequence[str] | str | Path,
+        sequences: Sequence[str] | str | Path | Tokens,
         *,
         pooling: str | Sequence[str] | None = None,
         layer: int | Sequence[int] | None = None,
@@ -157,7 +157,7 @@ class Model:
         batch_tokens: int = BATCH_TOKENS,
         progress: bool = False,
     ) -> NDArray[np.float32]:
-        """Embeddings (n, dim) float32 of a list of sequences, or of the records of a file, in their order.
+        """Embeddings (n, dim) float32 of sequences, of the records of a file or of Tokens, in their order.
 
         `pooling`: "mean", "max", "cls", "last", "pooler" or several joined by "+"; `layer`: 0 for the
         embedding output to -1 for the last, or several. Several are joined side by side, poolings within
@@ -165,25 +165,22 @@ class Model:
         default. A batch has at most `batch_tokens` rows. Raises InputError for a sequence without a token,
         SequenceTooLongError for one beyond `max_length`.
         """
-        records = self._as_list(sequences)
+        tokens = self._as_tokens(sequences)
         poolings = parse_pooling(self.defaults.pooling if pooling is None else pooling)
         layers = self.layer_indices(layer)
         average = self._averages(average_layers)
         special = self.defaults.special_tokens if special_tokens is None else special_tokens
         width = self.embedding_width(pooling=pooling, layer=layer, average_layers=average)
-        embeddings = np.empty((len(records), width), dtype=np.float32)
-        bases = np.fromiter(map(len, records), dtype=np.int64, count=len(records))
-        tokens = self.tokenizer(records)
-        self._check_lengths(tokens.lengths, bases)
+        embeddings = np.empty((len(tokens.lengths), width), dtype=np.float32)
         rows = -(-tokens.lengths // self.encoder.stride)
-        bar = progress_bar("embedding", float(bases.sum()), shown=progress)
+        bar = progress_bar("embedding", float(tokens.lengths.sum()), shown=progress)
         with _evaluating(self.network), torch.inference_mode(), bar as advance:
             for batch in token_budget_batches(rows, batch_tokens):
                 hidden = self._run(*take_sequences(tokens.ids, tokens.offsets, batch), layers)
                 if average:
                     hidden = HiddenStates((torch.stack(hidden.states).mean(0),), hidden.offsets)
                 embeddings[batch] = self._pool(hidden, poolings, special).cpu().numpy()
-                advance(float(bases[batch].sum()))
+                advance(float(tokens.lengths[batch].sum()))
         return embeddings
 
     def hidden_states(
@@ -221,6 +218,17 @@ class Model:
         else:
             tensors = published_tensors(self.network, self.key_map)
         save_checkpoint(directory, self.config, tensors, dtype=dtype)
+
+    def _as_tokens(self, sequences: Sequence[str] | str | Path | Tokens) -> Tokens:
+        """The tokens given, or those of the sequences, each with a token besides the special ones."""
+        if isinstance(sequences, Tokens):
+            _check_packing(sequences, self.encoder.vocabulary_size)
+            self._check_lengths(sequences.lengths, None)
+            return sequences
+        records = self._as_list(sequences)
+        tokens = self.tokenizer(records)
+        self._check_lengths(tokens.lengths, records)
+        return tokens
 
     def _as_list(self, sequences: Sequence[str] | str | Path) -> list[str]:
         """The sequences given, or those of the file named; InputError if records of the file are rejected."""
@@ -299,14 +307,15 @@ class Model:
             [pool(states, starts, ends, poolings, first=first, pooler=pooler) for states in hidden.states], 1
         )
 
-    def _check_lengths(self, lengths: NDArray[np.int64], bases: NDArray[np.int64]) -> None:
+    def _check_lengths(self, lengths: NDArray[np.int64], records: Sequence[str] | None) -> None:
         special = self.tokenizer.prefix_length + self.tokenizer.suffix_length
         without = np.flatnonzero(lengths <= special)
         if len(without):
             index = int(without[0])
+            found = "has" if records is None else f"has {len(records[index])} bases and gives"
             raise InputError(
-                f"sequences[{index}] has {bases[index]} bases and gives no token; model {self.name!r} needs "
-                f"at least {self.min_length}: leave such sequences out"
+                f"sequences[{index}] {found} no token besides special ones; model {self.name!r} needs at least "
+                f"{self.min_length} bases: leave such sequences out"
             )
         self._check_limit(lengths)
 

@@ -6,19 +6,23 @@ and softmax are float32; with bfloat16 weights only the matrix products are bflo
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, cast, get_args, get_origin
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from fastgenome import ops
 from fastgenome.errors import ArgumentError
 from fastgenome.models.attention import packed_attention, rotary_table, rotate
 from fastgenome.models.encoder import HiddenStates, Packing, layer_indices, packing_of
 from fastgenome.models.stem import BASES, BaseStem, EmbeddingStem
+from fastgenome.ops import Activation
 
 Positions = Literal["learned", "rotary", "alibi", "none"]
-Activation = Literal["gelu", "gelu_tanh", "relu", "geglu", "swiglu"]
+FeedForward = Literal["gelu", "gelu_tanh", "relu", "geglu", "swiglu"]
+
+# Gated networks apply the activation to the first half of the rows.
+_GATES: dict[str, Activation] = {"geglu": "gelu", "swiglu": "silu"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class TransformerConfig:
     norm_type: Literal["layer", "rms"] = "layer"
     norm_eps: float = 1e-5
     norm_bias: bool = True
-    activation: Activation = "gelu"
+    activation: FeedForward = "gelu"
     causal: bool = False
     qkv_bias: bool = True
     output_bias: bool = True
@@ -123,10 +127,20 @@ def make_norm(config: TransformerConfig) -> nn.Module:
     return nn.LayerNorm(config.dim, eps=config.norm_eps, bias=config.norm_bias)
 
 
-def linear(layer: nn.Linear, x: Tensor) -> Tensor:
+def linear(layer: nn.Linear, x: Tensor, activation: Activation = "none") -> Tensor:
     """Apply a linear layer in the type of its weights, so that a float32 stream may feed bfloat16 weights."""
-    output: Tensor = layer(x.to(layer.weight.dtype))
-    return output
+    if type(layer) is nn.Linear:
+        return ops.linear(x, layer.weight, layer.bias, activation)
+    return ops.activate(layer(x.to(layer.weight.dtype)), activation)
+
+
+def gated_linear(layer: nn.Linear, x: Tensor, activation: Activation) -> Tensor:
+    """Apply a linear layer whose first half of outputs, activated, weighs the second."""
+    if type(layer) is nn.Linear:
+        return ops.gated_linear(x, layer.weight, layer.bias, activation)
+    gate, value = layer(x.to(layer.weight.dtype)).chunk(2, -1)
+    product: Tensor = ops.activate(gate, activation) * value
+    return product
 
 
 class TransformerLayer(nn.Module):
@@ -168,20 +182,10 @@ class TransformerLayer(nn.Module):
         return linear(self.output, mixed)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        wide = linear(self.up, x)
-        match self.activation:
-            case "gelu":
-                wide = F.gelu(wide)
-            case "gelu_tanh":
-                wide = F.gelu(wide, approximate="tanh")
-            case "relu":
-                wide = F.relu(wide)
-            case "geglu":
-                gate, wide = wide.chunk(2, 1)
-                wide = F.gelu(gate) * wide
-            case "swiglu":
-                gate, wide = wide.chunk(2, 1)
-                wide = F.silu(gate) * wide
+        if self.activation in _GATES:
+            wide = gated_linear(self.up, x, _GATES[self.activation])
+        else:
+            wide = linear(self.up, x, cast(Activation, self.activation))
         return linear(self.down, wide)
 
 
@@ -306,7 +310,7 @@ class MaskedLanguageHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(rows, dim) -> (rows, outputs), float32."""
-        x = self.norm(F.gelu(linear(self.dense, x)).float())
+        x = self.norm(linear(self.dense, x, "gelu").float())
         return linear(self.decoder, x).float()
 
 
