@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fastgenome import ops
 from fastgenome.errors import ArgumentError
-from fastgenome.models.attention import packed_attention, rotary_table, rotate
+from fastgenome.models.attention import attention_received, packed_attention, rotary_table, rotate
 from fastgenome.models.encoder import HiddenStates, Packing, layer_indices, packing_of
 from fastgenome.models.stem import BASES, BaseStem, EmbeddingStem
 from fastgenome.ops import Activation
@@ -170,16 +170,24 @@ class TransformerLayer(nn.Module):
         x = self.ffn_norm(x + self._feed_forward(x))
         return x
 
+    def attention_received(self, x: Tensor, packing: Packing, rotations: Tensor | None) -> Tensor:
+        """What each row of the layer's input receives, (rows,): the mean over heads and queries."""
+        query, key, _ = self._query_key_value(self.attention_norm(x) if self.pre_norm else x, rotations)
+        return attention_received(query, key, packing, causal=self.causal, alibi=self.alibi)
+
     def _attend(self, x: Tensor, packing: Packing, rotations: Tensor | None) -> Tensor:
-        qkv = linear(self.qkv, x).view(
-            len(x), 3, self.heads, x.shape[1] // self.heads
-        )  # (rows, 3, heads, head_dim)
+        query, key, value = self._query_key_value(x, rotations)
+        mixed = packed_attention(query, key, value, packing, causal=self.causal, alibi=self.alibi)
+        return linear(self.output, mixed)
+
+    def _query_key_value(self, x: Tensor, rotations: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """(rows, heads, head_dim) each."""
+        qkv = linear(self.qkv, x).view(len(x), 3, self.heads, x.shape[1] // self.heads)
         query_key, value = qkv[:, :2], qkv[:, 2]
         if rotations is not None:
             query_key = rotate(query_key, rotations)
         query, key = query_key.unbind(1)
-        mixed = packed_attention(query, key, value, packing, causal=self.causal, alibi=self.alibi)
-        return linear(self.output, mixed)
+        return query, key, value
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         if self.activation in _GATES:
@@ -197,6 +205,7 @@ class Transformer(nn.Module):
         self.config = config
         outer = config.embedding_dim or config.dim
         self.vocabulary_size = config.vocabulary_size
+        self.has_attention = True
         self.widths = (config.dim,) * config.layers + (outer,)
         self.stride = config.stem_stride
         self.stem = _make_stem(config)
@@ -218,25 +227,33 @@ class Transformer(nn.Module):
         offsets: Tensor,
         layers: Sequence[int] = (-1,),
         token_types: Tensor | None = None,
+        *,
+        attention: bool = False,
     ) -> HiddenStates:
-        """Hidden states of a packed batch, float32.
+        """Hidden states of a packed batch, float32, and with `attention` the attention that rows receive.
 
         `ids` (total,) int32 or int64 on the model's device, `offsets` (n + 1,) int64 on the CPU,
         `token_types` (rows,) or None for type 0. `layers`: 0 is the embedding output, `n_layers` or -1 the
         last layer, after the final norm where there is one. Layers above the highest wanted are not run.
         """
         wanted = layer_indices(layers, len(self.widths))
+        if attention and 0 in wanted:
+            raise ArgumentError("layer 0, the embedding output, has no attention")
         x, offsets = self.stem(ids, offsets)
         packing = packing_of(offsets, x.device)
         x = self._embed(x, ids, packing, token_types)
         rotations = self._rotations(packing)
-        states = {0: x}
+        states, received = {0: x}, {}
         last = len(self.layers)
         for index in range(1, max(wanted, default=0) + 1):
-            x = self.layers[index - 1](x, packing, rotations)
+            layer = cast(TransformerLayer, self.layers[index - 1])
+            if attention and index in wanted:
+                received[index] = layer.attention_received(x, packing, rotations)
+            x = layer(x, packing, rotations)
             if index in wanted:
                 states[index] = self._finish(x) if index == last else x
-        return HiddenStates(tuple(states[index] for index in wanted), offsets)
+        weights = tuple(received[index] for index in wanted) if attention else ()
+        return HiddenStates(tuple(states[index] for index in wanted), offsets, weights)
 
     def _finish(self, x: Tensor) -> Tensor:
         x = self.final_norm(x)
