@@ -485,9 +485,9 @@ def test_positions_do_not_count_pad_ids() -> None:
         20, DIM, 1, HEADS, FFN, positions="learned", max_positions=9, position_offset=2, pad_id=1
     )
     encoder = Transformer(config).eval()
-    rows = [[1, 5, 1, 6, 7], [5, 6], [5, 1, 1]]
-    expected = [[1, 2, 1, 3, 4], [2, 3], [2, 1, 1]]
-    ids = torch.tensor(sum(rows, []))
+    # Sequences of 5, 2 and 3 ids.
+    ids = torch.tensor([1, 5, 1, 6, 7, 5, 6, 5, 1, 1])
+    positions = torch.tensor([1, 2, 1, 3, 4, 2, 3, 2, 1, 1])
     states = encoder(ids, offsets_of((5, 2, 3)), (0,)).states[0]
-    table = encoder.position_embeddings.weight[torch.tensor(sum(expected, []))]
-    torch.testing.assert_close(states, encoder.stem.embedding.weight[ids] + table)
+    expected = encoder.stem.embedding.weight[ids] + encoder.position_embeddings.weight[positions]
+    torch.testing.assert_close(states, expected)
