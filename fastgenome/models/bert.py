@@ -28,7 +28,8 @@ UNUSED = (r"(bert\.)?embeddings\.position_ids", r"cls\.seq_relationship\..*")
 def bert_config(fields: PublishedConfig) -> TransformerConfig:
     """The network that a BertConfig describes; CheckpointError for what is not supported."""
     fields.expect("position_embedding_type", "absolute")
-    return TransformerConfig(
+    return fields.build(
+        TransformerConfig,
         vocabulary_size=fields.size("vocab_size"),
         dim=fields.size("hidden_size"),
         layers=fields.size("num_hidden_layers"),
