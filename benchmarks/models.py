@@ -184,8 +184,33 @@ def measure_kind(
     }
 
 
+def measure_loading(folder: Path, tokens: Tokens, rounds: int) -> dict[str, float]:
+    """Seconds from nothing to a first embedding, over those of reading the file plus one forward pass.
+
+    The file is read by safetensors, every number of it; medians of rounds that take both in turn.
+    """
+    from safetensors.torch import load_file
+
+    ratios: dict[str, float] = {}
+    for dtype in ("float32", "bfloat16"):
+        ready = fg.load(folder, device="cpu", dtype=dtype)
+        ready.embed(tokens)
+        found = []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            for weight in load_file(folder / "model.safetensors").values():
+                weight.sum()
+            ready.embed(tokens)
+            middle = time.perf_counter()
+            fg.load(folder, device="cpu", dtype=dtype).embed(tokens)
+            found.append((time.perf_counter() - middle) / (middle - start))
+        ratios[dtype] = statistics.median(found)
+    return ratios
+
+
 def measure(rounds: int, tokens: int, names: list[str]) -> dict[str, Any]:
     models: dict[str, Any] = {}
+    loading: dict[str, float] = {}
     for name in names:
         shape = SHAPES[name]
         torch.manual_seed(0)
@@ -200,13 +225,43 @@ def measure(rounds: int, tokens: int, names: list[str]) -> dict[str, Any]:
                 count = max(2 * shape.batch_size, round(tokens / mean / 4) * 4)
                 models[f"{name}, {kind}"] = measure_kind(shape, ours, peers, kind, count, rounds)
                 print(json.dumps({name: models[f"{name}, {kind}"]}, indent=1), flush=True)
+            if name == "DNABERT-2":
+                few = ours["float32"].tokenizer(sequences("equal", 8))
+                loading = measure_loading(Path(folder), few, rounds)
     return {
         "command": "python benchmarks/models.py",
         "machine": {"processor": platform.processor(), "threads": torch.get_num_threads()},
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "rounds": rounds,
         "models": models,
+        "load_and_embed_over_read_and_embed": loading,
     }
+
+
+def render(results: dict[str, Any]) -> str:
+    """The table: our times, and each peer's as a multiple of ours in the same precision."""
+    head = "| model, sequences | precision | fastgenome | of the matrix rate | padded | padded, sorted by length |"
+    lines = [head, "|---|---|---|---|---|---|"]
+    for name, found in results["models"].items():
+        what = f"{name}: {found['sequences']} sequences, {found['tokens']:,} tokens, fill {found['fill']:.2f}"
+        for dtype, rate in found["matrix_gflop_s"].items():
+            ours = found["seconds"][f"fastgenome {dtype}"]
+            share = found["gflop_s"][f"fastgenome {dtype}"] / rate
+            times = [found["seconds"][f"{side} {dtype}"] for side in ("padded", "padded, sorted")]
+            cells = [f"{seconds:.2f} s ({seconds / ours:.2f}×)" for seconds in times]
+            lines.append(f"| {what} | {dtype} | {ours:.2f} s | {share:.0%} | {' | '.join(cells)} |")
+    loading = results["load_and_embed_over_read_and_embed"]
+    ratios = " and ".join(f"{ratio:.2f} ({dtype})" for dtype, ratio in loading.items())
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    note = f"Loading DNABERT-2's shape and embedding 8 sequences: {ratios} × reading the file plus embedding."
+    return "\n".join([*lines, "", f"{note} {versions}."])
+
+
+def write_readme(results: dict[str, Any]) -> None:
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    _, behind = rest.split(END)
+    README.write_text(f"{before}{BEGIN}\n{render(results)}\n{END}{behind}", encoding="utf-8")
 
 
 def main() -> None:
@@ -214,10 +269,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=16_000, help="about so many tokens for each figure")
     parser.add_argument("--models", default=",".join(SHAPES))
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--render", action="store_true", help="write the table from the stored results")
     arguments = parser.parse_args()
-    results = measure(arguments.rounds, arguments.tokens, arguments.models.split(","))
-    arguments.out.write_text(json.dumps(results, indent=2) + "\n")
+    if not arguments.render:
+        results = measure(arguments.rounds, arguments.tokens, arguments.models.split(","))
+        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    write_readme(json.loads(RESULTS.read_text()))
 
 
 if __name__ == "__main__":
