@@ -240,7 +240,7 @@ def measure(rounds: int, tokens: int, names: list[str]) -> dict[str, Any]:
 
 def render(results: dict[str, Any]) -> str:
     """The table: our times, and each peer's as a multiple of ours in the same precision."""
-    head = "| model, sequences | precision | fastgenome | of the matrix rate | padded | padded, sorted by length |"
+    head = "| model, sequences | precision | fastgenome | of the matrix rate | padded | padded, sorted |"
     lines = [head, "|---|---|---|---|---|---|"]
     for name, found in results["models"].items():
         what = f"{name}: {found['sequences']} sequences, {found['tokens']:,} tokens, fill {found['fill']:.2f}"
