@@ -27,7 +27,7 @@ WAYS = 2
 _STEP_NUMBERS = 1 << 17
 
 # Rows of a sequence group that are mixed at a time; the state and the convolution's edge are carried over.
-_BLOCK_ROWS = 2048
+_BLOCK_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,16 @@ class MambaMixer(nn.Module):
     def forward(self, x: Tensor, packing: Packing) -> Tensor:
         """(strands, rows, dim) -> (strands, rows, dim) float32; each strand's rows are packed alike."""
         inner = self.config.inner_dim
-        channels, gate = linear(self.in_proj, x).float().split(inner, -1)
-        mixed = [channels.new_empty(len(x), 0, inner)]
+        channels, gate = linear(self.in_proj, x).float().chunk(2, -1)
+        mixed = []
         group = max(1, _STEP_NUMBERS // (WAYS * self.config.states * inner))
         for run in packing.runs:
             stop = run.start + run.sequences * run.length
             sequences = channels[:, run.start : stop].reshape(-1, run.length, inner)
-            groups = [self._mix(part) for part in sequences.split(group)]
-            mixed.append(torch.cat(groups).view(len(x), -1, inner))
-        return linear(self.out_proj, torch.cat(mixed, 1) * F.silu(gate)).float()
+            groups = [self._mix(part) for part in torch.split(sequences, group)]
+            mixed.append(_joined(groups, 0).reshape(len(x), -1, inner))
+        y = _joined(mixed, 1) if mixed else channels
+        return linear(self.out_proj, y * F.silu(gate)).float()
 
     def _mix(self, x: Tensor) -> Tensor:
         """(sequences, length, inner) -> the same: convolution and scan of both ways, added."""
@@ -117,17 +118,17 @@ class MambaMixer(nn.Module):
         for start in range(0, length, block):
             y, state = self._mix_block(both[:, :, start : start + block + edge], a, state)
             blocks.append(y)
-        there, back = torch.cat(blocks, 2).unbind(0)
+        there, back = _joined(blocks, 2).unbind(0)
         return there + back.flip(1)
 
     def _mix_block(self, x: Tensor, a: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows behind the kernel - 1 rows before them, (ways, sequences, rows, inner), and the state so far."""
+        """(ways, sequences, kernel - 1 + rows, inner) -> (ways, sequences, rows, inner), and the state."""
         rank, states = self.config.rank, self.config.states
         x = F.silu(self._convolve(x))
         shape = x.shape[:-1]
         flat = x.flatten(1, 2)  # (ways, sequences * rows, inner)
         projected = torch.bmm(flat, self.x_proj.view(WAYS, -1, x.shape[-1]).transpose(1, 2))
-        low, b, c = projected.split((rank, states, states), -1)
+        low, b, c = torch.split(projected, [rank, states, states], -1)
         weight = self.delta_weight.view(WAYS, -1, rank).transpose(1, 2)
         delta = F.softplus(torch.baddbmm(self.delta_bias.view(WAYS, 1, -1), low, weight))
         y, state = selective_scan(
@@ -143,6 +144,10 @@ class MambaMixer(nn.Module):
         for place, tap in enumerate(taps):
             out = torch.addcmul(out, x[:, :, place : place + rows], tap)
         return out
+
+
+def _joined(pieces: list[Tensor], dim: int) -> Tensor:
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim)
 
 
 class MambaLayer(nn.Module):

@@ -86,21 +86,21 @@ def _scan(
         if kept is not None:
             kept.append(state)
         _, states = chunks.fill(chunk, delta_t, exponents, pushed, b_t, state)
-        y[chunk] = _over_states(c_t[chunk], states)
+        _over_states(c_t[chunk], states, out=y[chunk])
         state = states[-1].clone()
     return y.movedim(0, 2), state
 
 
-def _over_states(weights: Tensor, states: Tensor) -> Tensor:
-    """Sum over states: (…, states) and (…, states, channels) -> (…, channels)."""
-    product = torch.bmm(weights.reshape(-1, 1, weights.shape[-1]), states.flatten(0, -3))
-    return product.view(*states.shape[:-2], states.shape[-1])
+def _over_states(weights: Tensor, states: Tensor, *, out: Tensor) -> None:
+    """Sum over states: (…, states) and (…, states, channels) into a contiguous (…, channels)."""
+    rows = weights.reshape(-1, 1, weights.shape[-1])
+    torch.bmm(rows, states.flatten(0, -3), out=out.view(len(rows), 1, -1))
 
 
-def _over_channels(states: Tensor, weights: Tensor) -> Tensor:
-    """Sum over channels: (…, states, channels) and (…, channels) -> (…, states)."""
-    product = torch.bmm(states.flatten(0, -3), weights.reshape(-1, weights.shape[-1], 1))
-    return product.view(states.shape[:-1])
+def _over_channels(states: Tensor, weights: Tensor, *, out: Tensor) -> None:
+    """Sum over channels: (…, states, channels) and (…, channels) into a contiguous (…, states)."""
+    columns = weights.reshape(-1, weights.shape[-1], 1)
+    torch.bmm(states.flatten(0, -3), columns, out=out.view(len(columns), -1, 1))
 
 
 class _SelectiveScan(torch.autograd.Function):
@@ -112,22 +112,23 @@ class _SelectiveScan(torch.autograd.Function):
         return y, state
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, grad_state: Tensor) -> tuple[Tensor, ...]:
         x, delta, a, b, c, state, *kept = ctx.saved_tensors
         chunks = _Chunks(state, x.shape[2])
         x_t, delta_t, pushed, b_t, c_t, grad_y = _steps_first(x, delta, delta * x, b, c, grad_y)
         exponents = a * _LOG2_E
         grad_a = torch.zeros_like(a)
-        grad_pushed, grad_delta = torch.empty_like(pushed), torch.empty_like(pushed)
-        grad_b, grad_c = torch.empty_like(b_t), torch.empty_like(c_t)
+        grad_pushed, grad_delta, grad_b, grad_c = (
+            tensor.new_empty(tensor.shape) for tensor in (pushed, pushed, b_t, c_t)
+        )
         for start, before in zip(reversed(chunks.starts()), reversed(kept), strict=True):
             chunk = slice(start, start + chunks.steps)
             decays, states = chunks.fill(chunk, delta_t, exponents, pushed, b_t, before)
-            grad_c[chunk] = _over_channels(states, grad_y[chunk])
+            _over_channels(states, grad_y[chunk], out=grad_c[chunk])
             grads, grad_state = _grad_states(decays, c_t[chunk], grad_y[chunk], grad_state)
-            grad_b[chunk] = _over_channels(grads, pushed[chunk])
-            grad_pushed[chunk] = _over_states(b_t[chunk], grads)
+            _over_channels(grads, pushed[chunk], out=grad_b[chunk])
+            _over_states(b_t[chunk], grads, out=grad_pushed[chunk])
             # From here on `grads` are the gradients of the decays' exponents.
             grads.mul_(decays)
             grads[1:].mul_(states[:-1])
