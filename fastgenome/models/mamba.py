@@ -202,16 +202,16 @@ class BidirectionalMamba(nn.Module):
         x = self.embedding(self._strands(ids, mirrored)).float()  # (strands, rows, dim)
         residual = torch.zeros_like(x)
         states = {}
-        for index in range(max(wanted, default=0) + 1):
-            last = index == len(self.layers)
+        highest = max(wanted, default=0)
+        for index in range(highest + 1):
             if index in wanted:
+                last = index == len(self.layers)
                 states[index] = self._joined(self.final_norm(x + residual) if last else x, mirrored)
-            if index == max(wanted):
-                break
-            residual = x + residual
-            if self.config.swap_strands:
-                residual = residual.flip(0, 2)[:, mirrored]
-            x = self.layers[index](residual, packing)
+            if index < highest:
+                residual = x + residual
+                if self.config.swap_strands:
+                    residual = residual.flip(0, 2)[:, mirrored]
+                x = self.layers[index](residual, packing)
         return HiddenStates(tuple(states[index] for index in wanted), offsets)
 
     def _strands(self, ids: Tensor, mirrored: Tensor) -> Tensor:
