@@ -24,7 +24,7 @@ from fastgenome.tokenizers import load_tokenizer
 COMPLEMENTS = [0, 1, 2, 3, 4, 5, 6, 10, 9, 8, 7, 11, 12, 13, 14, 15]
 VARIANTS = {"PH": False, "PS": True}
 # Shortest and longest in bases, and how many.
-GROUPS = {"200-1000 bp": (200, 1000, 8), "500 bp": (500, 500, 8)}
+GROUPS = {"200-1000 bp": (200, 1000, 4), "500 bp": (500, 500, 4)}
 
 
 def make_model(both_strands: bool) -> Model:

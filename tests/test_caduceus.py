@@ -7,18 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mamba_definitions import both_strands_definition, layer_weights, mixer_definition
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastgenome as fg
 from fastgenome.errors import ArgumentError, CheckpointError, ModelError
-from fastgenome.models import mamba, selective_scan
+from fastgenome.models import mamba
 from fastgenome.models.encoder import packing_of
-from fastgenome.models.mamba import MambaConfig, MambaMixer
-
-Array = NDArray[np.float64]
 
 COMPLEMENTS = [0, 1, 2, 3, 4, 5, 6, 10, 9, 8, 7, 11, 12, 13, 14, 15]
 DIM, LAYERS, VOCABULARY = 12, 3, 16
@@ -123,147 +119,6 @@ def single(tokens: fg.Tokens, index: int) -> fg.Tokens:
     return fg.Tokens(ids, np.array([0, len(ids)]))
 
 
-# ---- the scan
-
-
-def scan_definition(
-    x: Array, delta: Array, a: Array, b: Array, c: Array, state: Array
-) -> tuple[Array, Array]:
-    """One sequence, one way: (length, channels) twice, (states, channels), (length, states) twice."""
-    y, state = np.zeros_like(x), state.copy()
-    for step in range(len(x)):
-        for channel in range(x.shape[1]):
-            for s in range(a.shape[0]):
-                decay = np.exp(delta[step, channel] * a[s, channel])
-                pushed = delta[step, channel] * b[step, s] * x[step, channel]
-                state[s, channel] = decay * state[s, channel] + pushed
-                y[step, channel] += c[step, s] * state[s, channel]
-    return y, state
-
-
-def scan_arguments(
-    ways: int = 2, sequences: int = 3, length: int = 23, channels: int = 5, states: int = 3
-) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(1)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    shape = (ways, sequences, length)
-    x, delta = normal(*shape, channels), normal(*shape, channels).exp()
-    a = -normal(ways, states, channels).exp()
-    return [
-        x,
-        delta,
-        a,
-        normal(*shape, states),
-        normal(*shape, states),
-        normal(ways, sequences, states, channels),
-    ]
-
-
-def assert_scan_is_its_definition(arguments: list[Tensor], y: Tensor, final: Tensor, atol: float) -> None:
-    x, delta, a, b, c, state = (argument.double().numpy() for argument in arguments)
-    for way in range(len(x)):
-        for i in range(x.shape[1]):
-            expected, end = scan_definition(
-                x[way, i], delta[way, i], a[way], b[way, i], c[way, i], state[way, i]
-            )
-            np.testing.assert_allclose(y[way, i].double().numpy(), expected, rtol=1e-5, atol=atol)
-            np.testing.assert_allclose(final[way, i].double().numpy(), end, rtol=1e-5, atol=atol)
-
-
-@pytest.mark.parametrize("chunk", [1, 4 * 90, 1 << 19], ids=["1 step", "4 steps", "all steps"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_selective_scan_equals_its_definition(
-    monkeypatch: pytest.MonkeyPatch, chunk: int, dtype: torch.dtype
-) -> None:
-    monkeypatch.setattr(selective_scan, "CHUNK_NUMBERS", chunk)
-    arguments = [argument.to(dtype) for argument in scan_arguments()]
-    y, final = selective_scan.selective_scan(*arguments)
-    assert_scan_is_its_definition(arguments, y, final, 1e-5 if dtype == torch.float32 else 1e-12)
-
-
-def test_selective_scan_stays_finite_with_strong_and_with_no_decay() -> None:
-    x, delta, a, b, c, state = (argument.float() for argument in scan_arguments())
-    delta[:, 0] *= 1e4  # decays vanish
-    delta[:, 1] = 0.0  # nothing decays, nothing enters
-    a = a * 1e4
-    arguments = [x, delta, a, b, c, state]
-    for argument in arguments:
-        argument.requires_grad_(True)
-    y, final = selective_scan.selective_scan(*arguments)
-    (y.sum() + final.sum()).backward()
-    assert all(argument.grad.isfinite().all() for argument in arguments if argument.grad is not None)
-    plain = [argument.detach() for argument in arguments]
-    assert_scan_is_its_definition(plain, y.detach(), final.detach(), 1e-2)
-
-
-def scan_by_autograd(
-    x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, state: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The recurrence token by token in differentiable operations."""
-    outputs = []
-    for step in range(x.shape[2]):
-        decay = torch.exp(delta[:, :, step, None] * a[:, None])
-        pushed = (delta * x)[:, :, step, None] * b[:, :, step, :, None]
-        state = decay * state + pushed
-        outputs.append((c[:, :, step, :, None] * state).sum(2))
-    return torch.stack(outputs, 2), state
-
-
-@pytest.mark.parametrize("chunk", [1, 4 * 90, 1 << 19], ids=["1 step", "4 steps", "all steps"])
-def test_selective_scan_has_the_gradients_of_its_definition(
-    monkeypatch: pytest.MonkeyPatch, chunk: int
-) -> None:
-    monkeypatch.setattr(selective_scan, "CHUNK_NUMBERS", chunk)
-    arguments = [argument.requires_grad_(True) for argument in scan_arguments()]
-    weights = torch.randn(2, 3, 23, 5, dtype=torch.float64), torch.randn(2, 3, 3, 5, dtype=torch.float64)
-    gradients = []
-    for scan in (selective_scan.selective_scan, scan_by_autograd):
-        y, final = scan(*arguments)
-        loss = (y * weights[0]).sum() + (final * weights[1]).sum()
-        gradients.append(torch.autograd.grad(loss, arguments))
-    for ours, expected in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
-
-
-# ---- the mixer
-
-
-def silu(x: Array) -> Array:
-    return x / (1 + np.exp(-x))
-
-
-def layer_weights(tensors: dict[str, Any], prefix: str) -> dict[str, Array]:
-    """One mixer's published tensors by the rest of their names."""
-    return {
-        name.removeprefix(prefix): value.astype(np.float64)
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }
-
-
-def mixer_definition(weights: dict[str, Array], x: Array) -> Array:
-    """One sequence (length, dim), both ways apart, from the published tensors of one layer."""
-    total = np.zeros_like(x)
-    for way, order in (("mamba_fwd", slice(None)), ("mamba_rev", slice(None, None, -1))):
-        own = {name.removeprefix(f"{way}."): value for name, value in weights.items() if name.startswith(way)}
-        inside = x[order] @ weights["mamba_fwd.in_proj.weight"].T
-        u, gate = inside[:, :INNER], inside[:, INNER:]
-        padded = np.concatenate([np.zeros((KERNEL - 1, INNER)), u])
-        taps = own["conv1d.weight"][:, 0].T
-        u = silu(
-            np.array([(padded[i : i + KERNEL] * taps).sum(0) for i in range(len(x))]) + own["conv1d.bias"]
-        )
-        low, b, c = np.split(u @ own["x_proj.weight"].T, [RANK, RANK + STATES], axis=1)
-        delta = np.logaddexp(0, low @ own["dt_proj.weight"].T + own["dt_proj.bias"])
-        y, _ = scan_definition(u, delta, -np.exp(own["A_log"]).T, b, c, np.zeros((STATES, INNER)))
-        out = ((y + own["D"] * u) * silu(gate)) @ weights["mamba_fwd.out_proj.weight"].T
-        total += out[order]
-    return total
-
-
 @pytest.mark.parametrize(
     ("rows", "group"), [(7, 1), (1 << 20, 1 << 20)], ids=["blocks of 7 rows", "all at once"]
 )
@@ -285,34 +140,6 @@ def test_mixer_equals_its_definition(
         np.testing.assert_allclose(ours.double().numpy(), expected, rtol=0, atol=2e-5)
 
 
-class LargestTensor(TorchDispatchMode):
-    """Notes the most numbers that any operation's result holds."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(tensor, Tensor):
-                self.numbers = max(self.numbers, tensor.numel())
-        return result
-
-
-def test_mixer_holds_no_more_than_a_chunk_of_states() -> None:
-    length, inner, states = 20_000, 32, 16
-    config = MambaConfig(16, 16, 1, inner, states, kernel=4, rank=1)
-    with torch.inference_mode(), LargestTensor() as largest:
-        MambaMixer(config)(
-            torch.randn(1, length, 16), packing_of(torch.tensor([0, length]), torch.device("cpu"))
-        )
-    # Two buffers of a chunk; the rows of both ways.
-    allowed = max(2 * selective_scan.CHUNK_NUMBERS, 2 * (length + 8) * inner)
-    assert largest.numbers <= allowed < length * inner * states / 4
-
-
-# ---- the model
-
-
 @pytest.mark.parametrize("changes", [{}, UNFUSED], ids=["fused", "unfused"])
 def test_model_of_both_strands_is_equivariant_to_the_reverse_complement(
     tmp_path: Path, changes: dict[str, Any]
@@ -330,40 +157,6 @@ def test_model_of_both_strands_is_equivariant_to_the_reverse_complement(
     torch.testing.assert_close(back, there.flip(0)[:, COMPLEMENTS], rtol=0, atol=1e-5)
 
 
-def norm_definition(tensors: dict[str, Array], name: str, x: Array) -> Array:
-    if f"{name}.bias" not in tensors:
-        return x / np.sqrt((x**2).mean(1, keepdims=True) + 1e-5) * tensors[f"{name}.weight"]
-    centred = x - x.mean(1, keepdims=True)
-    scaled = centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5)
-    return scaled * tensors[f"{name}.weight"] + tensors[f"{name}.bias"]
-
-
-def both_strands_definition(tensors: dict[str, Array], ids: NDArray[Any], fused: bool) -> list[Array]:
-    """Hidden states of every layer of one sequence, both strands side by side as published."""
-    embedding = tensors["caduceus.backbone.embeddings.word_embeddings.embedding.weight"]
-    reverse = np.array(COMPLEMENTS)[ids][::-1]
-    x = np.concatenate([embedding[ids], embedding[reverse][::-1, ::-1]], axis=1)
-    residual, states = np.zeros_like(x), []
-    inside = "" if fused else ".submodule"
-    for index in range(LAYERS):
-        states.append(x)
-        layer = f"caduceus.backbone.layers.{index}"
-        residual = residual + x
-        if fused:
-            residual = np.concatenate([residual[:, DIM:], residual[:, :DIM]], axis=1)
-        weights = layer_weights(tensors, f"{layer}.mixer.submodule.")
-        strands = residual[:, :DIM], residual[::-1, : DIM - 1 : -1]
-        there, back = (
-            mixer_definition(weights, norm_definition(tensors, f"{layer}.norm{inside}", strand))
-            for strand in strands
-        )
-        x = np.concatenate([there, back[::-1, ::-1]], axis=1)
-    there, back = np.split(residual + x, 2, axis=1)
-    final = f"caduceus.backbone.norm_f{inside}"
-    back = norm_definition(tensors, final, back[:, ::-1])[:, ::-1]
-    return [*states, np.concatenate([norm_definition(tensors, final, there), back], axis=1)]
-
-
 @pytest.mark.parametrize("changes", [{}, UNFUSED], ids=["fused", "unfused"])
 def test_hidden_states_of_both_strands_equal_their_definition(
     tmp_path: Path, changes: dict[str, Any]
@@ -374,7 +167,7 @@ def test_hidden_states_of_both_strands_equal_their_definition(
     with torch.inference_mode():
         found = model.hidden_states(tokens, layers="all")
     for i, rows in enumerate((slice(0, 17), slice(17, 22))):
-        expected = both_strands_definition(exact, single(tokens, i).ids, fused=not changes)
+        expected = both_strands_definition(exact, single(tokens, i).ids, LAYERS, fused=not changes)
         assert len(expected) == len(found)
         for ours, states in zip(found, expected, strict=True):
             np.testing.assert_allclose(ours[rows].double().numpy(), states, rtol=0, atol=5e-5)
@@ -457,9 +250,6 @@ def test_bfloat16_products_keep_the_embedding(tmp_path: Path) -> None:
     )
     cosines = (exact * rounded).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
     assert cosines.min() > 0.999
-
-
-# ---- the published files
 
 
 @pytest.mark.parametrize(
