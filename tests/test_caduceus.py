@@ -245,9 +245,10 @@ def test_embedding_pools_bases_and_leaves_the_separator_out(tmp_path: Path) -> N
 def test_bfloat16_products_keep_the_embedding(tmp_path: Path) -> None:
     directory = write_checkpoint(tmp_path, {})
     sequences = ["".join(np.random.default_rng(i).choice(list("ACGT"), 90)) for i in range(3)]
-    exact, rounded = (
-        fg.load(directory, device="cpu", dtype=dtype).embed(sequences) for dtype in ("float32", "bfloat16")
-    )
+    models = [fg.load(directory, device="cpu", dtype=dtype) for dtype in ("float32", "bfloat16")]
+    states = models[1].hidden_states(random_tokens([9]), layers="all")
+    assert {layer.dtype for layer in states} == {torch.float32}
+    exact, rounded = (model.embed(sequences) for model in models)
     cosines = (exact * rounded).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
     assert cosines.min() > 0.999
 
