@@ -296,6 +296,20 @@ def test_checkpoint_without_head_gives_hidden_states_only(tmp_path: Path) -> Non
         model.logits(tokens)
 
 
+def test_vocabulary_of_eight_is_that_of_plants(tmp_path: Path) -> None:
+    tensors = published_tensors(CONFIG)
+    words = "caduceus.backbone.embeddings.word_embeddings"
+    tensors[f"{words}.embedding.weight"] = tensors[f"{words}.embedding.weight"][:8]
+    for name in (words, "lm_head"):
+        tensors[f"{name}.complement_map"] = np.array([0, 1, 2, 6, 5, 4, 3, 7])
+    directory = write_checkpoint(tmp_path, {"vocab_size": 8}, tensors)
+    model = fg.load(directory, device="cpu", dtype="float32")
+    tokens = model.tokenizer(["ACGTNacgt", "ACGTNACGT"])
+    assert tokens.ids.tolist() == [3, 4, 5, 6, 2, 3, 4, 5, 6] * 2
+    there, back = model.embed(["ACCTN", "NAGGT"])
+    np.testing.assert_allclose(back, there[::-1], rtol=0, atol=1e-6)
+
+
 def mixer_fields(**changes: Any) -> dict[str, Any]:
     return {"ssm_cfg": CONFIG["ssm_cfg"] | changes}
 
@@ -316,7 +330,8 @@ def mixer_fields(**changes: Any) -> dict[str, Any]:
         (mixer_fields(d_state=4), "does not fill"),
         (mixer_fields(d_conv=4), "does not fill"),
         (mixer_fields(expand=2), "does not fill"),
-        ({"vocab_size": 7}, "another tokenizer"),
+        ({"vocab_size": 9, "pad_vocab_size_multiple": 1}, "another tokenizer"),
+        ({"vocab_size": 8}, "does not fill"),
         ({"vocab_size": 17}, "does not fill"),
         ({"rms_norm": False}, r"missing .*norm\.bias"),
         ({"n_layer": 2}, r"unexpected .*layers\.2"),

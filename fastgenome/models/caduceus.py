@@ -18,10 +18,14 @@ from fastgenome.models.mamba import BidirectionalMamba, BothStrandsHead, MambaCo
 from fastgenome.models.model import Model, Network
 from fastgenome.models.published_config import PublishedConfig
 from fastgenome.models.transformer import Projection
-from fastgenome.tokenizers import Tokenizer, load_tokenizer
+from fastgenome.tokenizers import KmerTokenizer, Tokenizer, load_tokenizer
 
 FAMILY = "caduceus"
 LICENCE = "Apache-2.0"
+
+# PlantCaduceus (Zhai et al. 2025): its tokens, and the rows of its embeddings.
+_PLANT_TOKENS = {"[PAD]": 0, "[MASK]": 1, "[UNK]": 2, "A": 3, "C": 4, "G": 5, "T": 6}
+_PLANT_ROWS = 8
 
 # Before the names of the encoder's tensors in a language model.
 _PREFIX = "caduceus."
@@ -47,8 +51,7 @@ def recognises(config: Mapping[str, Any], directory: Path) -> bool:
 def load_directory(directory: Path, values: Mapping[str, Any]) -> Model:
     """The model in `directory`, float32 on the CPU; `values` is its config.json."""
     config = _config(values)
-    tokenizer = load_tokenizer("caduceus")
-    _check_vocabulary(config, tokenizer)
+    tokenizer = _tokenizer(config)
     tensors = read_tensors(directory)
     prefix = _PREFIX if any(name.startswith(_PREFIX) for name in tensors) else ""
     with torch.device("meta"):
@@ -157,13 +160,17 @@ def _copies(config: MambaConfig, backbone: str) -> dict[str, str]:
     return copies
 
 
-def _check_vocabulary(config: MambaConfig, tokenizer: Tokenizer) -> None:
-    needed = len(tokenizer.vocabulary)
-    if config.vocabulary_size < needed:
+def _tokenizer(config: MambaConfig) -> Tokenizer:
+    """The tokenizer of the vocabulary's size: PlantCaduceus has the four bases only and no separator."""
+    if config.vocabulary_size == _PLANT_ROWS:
+        return KmerTokenizer(1, vocabulary=_PLANT_TOKENS, prefix=(), suffix=(), name="plantcaduceus")
+    tokenizer = load_tokenizer("caduceus")
+    if config.vocabulary_size < tokenizer.vocabulary_size:
         raise CheckpointError(
-            f"config.json of {FAMILY}: vocab_size is {config.vocabulary_size}, the tokens of this family are "
-            f"{needed}: this is a model with another tokenizer, which is not supported"
+            f"config.json of {FAMILY}: vocab_size is {config.vocabulary_size}, which is that of another "
+            f"tokenizer; supported are {_PLANT_ROWS} and, with rows to spare, {tokenizer.vocabulary_size}"
         )
+    return tokenizer
 
 
 def _check_complements(network: Network, vocabulary_size: int) -> None:
