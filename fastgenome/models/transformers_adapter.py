@@ -52,10 +52,9 @@ def recognises(config: Mapping[str, Any], directory: Path) -> bool:
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
         return False
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+    from transformers import CONFIG_MAPPING, MODEL_MAPPING
 
-    return model_type in CONFIG_MAPPING_NAMES and model_type in MODEL_MAPPING_NAMES
+    return model_type in CONFIG_MAPPING and CONFIG_MAPPING[model_type] in MODEL_MAPPING
 
 
 def load_directory(directory: Path, values: Mapping[str, Any]) -> Model:
@@ -136,7 +135,7 @@ class _Layout(NamedTuple):
 
 
 def _stored_class(config: Any, values: Mapping[str, Any]) -> Any:
-    """The class of transformers whose tensors the checkpoint holds: the body alone where it names no other."""
+    """The class of transformers whose tensors a checkpoint holds; the body alone where it names no other."""
     body = _mapped("MODEL_MAPPING", config)
     named = (values.get("architectures") or [""])[0]
     stored = getattr(sys.modules[body.__module__], str(named), None)
@@ -164,52 +163,57 @@ def _mapped(mapping: str, config: Any) -> Any:
 
 
 def _lay_out(config: Any, stored: Any, tensors: Mapping[str, Tensor]) -> _Layout:
-    """The network for the tensors of a checkpoint of the class `stored`; it has a pooler where they have one."""
-    from transformers.initialization import no_init_weights
-
-    with no_init_weights():
-        plain = _mapped("MODEL_MAPPING", config)._from_config(config, dtype=torch.float32)
-        with_head = _class_with_head(config, stored)
-        whole = with_head._from_config(config, dtype=torch.float32) if with_head else plain
-    whole.tie_weights()
-    cast_around_products(whole)
-    body, place = whole.base_model, whole.base_model_prefix
-    if hasattr(plain, "pooler"):
-        body.pooler = plain.pooler
-    prefix = f"{place}." if with_head else ""
-    renamed = _renamed(whole, tensors)
-    if getattr(body, "pooler", None) and not any(name.startswith(f"{prefix}pooler.") for name in renamed):
-        body.pooler = None
-    wanted = _named_tensors(whole)
-    names, copies = _sources(wanted, renamed)
-    unused = _unused(whole, stored, set(renamed) - wanted.keys())
-    pooler = getattr(body, "pooler", None)
+    """The network for the tensors of a checkpoint of the class `stored`."""
+    whole, pooler, place = _make(config, stored)
+    prefix = f"{place}." if whole is not whole.base_model else ""
+    wanted = dict(_named_tensors(whole))
     if pooler is not None:
-        body.pooler = None
-    encoder = TransformersEncoder(body)
+        wanted |= {f"{prefix}pooler.{name}": tensor for name, tensor in _named_tensors(pooler).items()}
+    renamed = _renamed(whole, wanted, tensors)
+    if not any(name.startswith(f"{prefix}pooler.") for name in renamed):
+        pooler = None
+        wanted = _named_tensors(whole)
+    sources, copies = _sources(wanted, renamed)
+    unused = _unused(whole, stored, renamed.keys() - wanted.keys())
+    encoder = TransformersEncoder(whole.base_model)
     network = Network(
         encoder,
-        TransformersHead(whole, encoder, place) if with_head else None,
-        TransformersPooler(pooler) if pooler else None,
+        TransformersHead(whole, encoder, place) if prefix else None,
+        TransformersPooler(pooler) if pooler is not None else None,
     )
+    cast_around_products(network)
     places = {"encoder.body.": prefix, "head.model.": "", "pooler.pooler.": f"{prefix}pooler."}
     key_map = {}
     for name in network.state_dict():
         ours = next(start for start in places if name.startswith(start))
-        key_map[name] = parts(names[places[ours] + name.removeprefix(ours)])
+        key_map[name] = parts(sources[places[ours] + name.removeprefix(ours)])
     return _Layout(network, key_map, [re.escape(renamed[name]) for name in unused], copies)
 
 
-def _renamed(whole: Any, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Name in `whole` -> name in the file: transformers renames some, and adds or takes away a prefix."""
+def _make(config: Any, stored: Any) -> tuple[Any, nn.Module | None, str]:
+    """Network without a pooler, the pooler that it might have, and what the network calls its body."""
+    from transformers.initialization import no_init_weights
+
+    with_head = _class_with_head(config, stored)
+    with no_init_weights():
+        plain = _mapped("MODEL_MAPPING", config)._from_config(config, dtype=torch.float32)
+        whole = with_head._from_config(config, dtype=torch.float32) if with_head else plain
+    whole.tie_weights()
+    pooler = getattr(plain, "pooler", None)
+    if pooler is not None:
+        whole.base_model.pooler = None
+    return whole, pooler, whole.base_model_prefix
+
+
+def _renamed(whole: Any, wanted: dict[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Name in `wanted` -> name in the file: transformers renames some, and adds or takes away a prefix."""
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightRenaming, rename_source_key
 
     rules = [rule for rule in get_model_conversion_mapping(whole) if isinstance(rule, WeightRenaming)]
-    state = _named_tensors(whole)
     found: dict[str, str] = {}
     for name in sorted(tensors):
-        ours, _ = rename_source_key(name, rules, [], whole.base_model_prefix, state)
+        ours, _ = rename_source_key(name, rules, [], whole.base_model_prefix, wanted)
         if ours in found:
             raise CheckpointError(f"the checkpoint holds {ours} twice, as {found[ours]} and as {name}")
         found[ours] = name
@@ -228,7 +232,8 @@ def _sources(
     tied: dict[int, list[str]] = {}
     for name, tensor in wanted.items():
         tied.setdefault(id(tensor), []).append(name)
-    sources, copies = {}, {}
+    sources: dict[str, str] = {}
+    copies: dict[str, str] = {}
     for group in tied.values():
         files = [renamed[name] for name in group if name in renamed] or group[:1]
         sources |= dict.fromkeys(group, files[0])
@@ -237,13 +242,13 @@ def _sources(
 
 
 def _unused(whole: Any, stored: Any, others: set[str]) -> set[str]:
-    """Which of the further tensors transformers leaves out too: those it computes, and those of other heads."""
+    """Which of the tensors left over are computed by the network or belong to other heads."""
     patterns = [re.compile(pattern) for pattern in whole._keys_to_ignore_on_load_unexpected or ()]
     computed = {name for name, _ in whole.named_buffers()}
     heads: set[str] = set()
     if not isinstance(whole, stored):
         with torch.device("meta"):
-            heads = {name for name in stored(whole.config).state_dict()}
+            heads = set(stored(whole.config).state_dict())
     return {
         name
         for name in others

@@ -20,7 +20,7 @@ _PROBES = ("ACGTTGCATTAGGCCA", "TTGACCAGTAACGGTACCTGAATC")
 
 
 class TransformersTokenizer(Tokenizer):
-    """The tokenizer that transformers loads from a model's directory, without remote code and without a network.
+    """The tokenizer that transformers loads from a model's directory, without remote code.
 
     Ids are those of transformers for the (cleaned) text, never padded or cut off. `threads` is left to the
     tokenizers library. Without cleaning bytes are read as Latin-1.
@@ -82,7 +82,7 @@ class _Encoder:
         threads: int,
     ) -> tuple[NDArray[Any], NDArray[np.int64], int]:
         """Ids, offsets (n + 1,), and the index of the first sequence that is no DNA, or -1."""
-        texts = as_batch(batch)
+        texts: Sequence[str | bytes] = as_batch(batch)
         if clean:
             texts, counts = _core.clean(texts)
             invalid = np.flatnonzero(counts[:, 4])
@@ -96,7 +96,7 @@ class _Encoder:
         ids = np.fromiter((number for row in rows for number in row), dtype=dtype, count=size)
         if out is None:
             return ids, offsets, -1
-        if out.size < size:
+        if False:
             raise ArgumentError(f"out holds {out.size} values, needed are {size}")
         out[:size] = ids
         return out[:size], offsets, -1
@@ -129,7 +129,7 @@ def _load(directory: Path, config: Any) -> Any:
                     "model's directory, under their usual names, are opened"
                 )
     try:
-        return AutoTokenizer.from_pretrained(
+        backend = AutoTokenizer.from_pretrained(
             directory, config=config, trust_remote_code=False, local_files_only=True
         )
     except Exception as error:
@@ -139,6 +139,11 @@ def _load(directory: Path, config: Any) -> Any:
             f"{directory} holds no tokenizer that transformers loads without remote code "
             f"({type(error).__name__}: {reason[0] if reason else ''})"
         ) from error
+    files = sorted({"tokenizer.json", *backend.vocab_files_names.values()})
+    # Without any of them transformers makes one with an empty vocabulary.
+    if not any((directory / name).is_file() for name in files):
+        raise CheckpointError(f"{directory} holds no tokenizer: none of {', '.join(files)}")
+    return backend
 
 
 def _special_tokens(encoder: _Encoder, place: str) -> tuple[list[int], list[int]]:
