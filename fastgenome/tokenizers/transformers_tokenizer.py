@@ -96,7 +96,7 @@ class _Encoder:
         ids = np.fromiter((number for row in rows for number in row), dtype=dtype, count=size)
         if out is None:
             return ids, offsets, -1
-        if False:
+        if out.size < size:
             raise ArgumentError(f"out holds {out.size} values, needed are {size}")
         out[:size] = ids
         return out[:size], offsets, -1
