@@ -329,6 +329,16 @@ def test_configs_that_do_not_fit_are_refused(
         load(tmp_path)
 
 
+def test_networks_that_read_no_tokens_are_refused(tmp_path: Path) -> None:
+    config = transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=32
+    )
+    transformers.ViTModel(config).save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    with pytest.raises(CheckpointError, match="ViTModel of transformers does not read token ids"):
+        load(tmp_path)
+
+
 @pytest.mark.usefixtures("no_network")
 def test_code_of_a_checkpoint_is_never_imported(tmp_path: Path, sequences: list[str]) -> None:
     write_checkpoint(tmp_path, "bert")

@@ -101,7 +101,7 @@ def load_model(
     directory: Path,
     values: Mapping[str, Any],
 ) -> Model:
-    """The model in `directory`, float32 on the CPU; `values` is its config.json, `kind` its config's class."""
+    """The model in `directory`, float32 on the CPU; `values` is its config.json, a `kind` of config."""
     try:
         config = _config_from_dict(family, kind, values)
         vocabulary = directory if config.input == "bpe" else None

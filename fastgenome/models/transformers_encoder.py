@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from fastgenome.errors import ArgumentError, ModelError
+from fastgenome.errors import ArgumentError, CheckpointError, ModelError
 from fastgenome.models.encoder import HiddenStates, layer_indices, packing_of
 
 
@@ -30,7 +30,10 @@ class TransformersEncoder(nn.Module):
         # BigBird gives up its sparse attention for good once it has seen a short sequence.
         self._attention_type: str | None = getattr(body, "attention_type", None)
         self._takes_types = "token_type_ids" in signature(body.forward).parameters
-        self.vocabulary_size: int = body.get_input_embeddings().num_embeddings  # type: ignore[operator]
+        embeddings = body.get_input_embeddings()  # type: ignore[operator]
+        if not isinstance(embeddings, nn.Embedding):
+            raise CheckpointError(f"{type(body).__name__} of transformers does not read token ids")
+        self.vocabulary_size = embeddings.num_embeddings
         self.widths: tuple[int, ...] = ()
         self.output_type: type[Any] | None = None
 
