@@ -15,7 +15,18 @@ from fastgenome.models.checkpoint import read_config
 from fastgenome.models.model import Model
 
 # In the order in which they are asked.
-FAMILIES = ("tiny", "dnabert2", "dnabert", "specieslm", "nucleotide_transformer", "opt", "caduceus")
+FAMILIES = (
+    "tiny",
+    "convnova",
+    "unet",
+    "dnabert2",
+    "dnabert",
+    "specieslm",
+    "nucleotide_transformer",
+    "opt",
+    "caduceus",
+    "transformers_adapter",
+)
 
 
 def load_family(directory: Path, options: Mapping[str, Any]) -> Model:
