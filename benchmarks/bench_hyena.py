@@ -50,7 +50,9 @@ def write_checkpoint(directory: Path, layers: int, dim: int, longest: int) -> Pa
         filters = f"{layer}.mixer.filter_fn"
         tensors |= norm(f"{layer}.norm1") | norm(f"{layer}.norm2")
         tensors |= affine(f"{layer}.mlp.fc1", 4 * dim, dim) | affine(f"{layer}.mlp.fc2", dim, 4 * dim)
-        tensors |= affine(f"{layer}.mixer.in_proj", 3 * dim, dim) | affine(f"{layer}.mixer.out_proj", dim, dim)
+        tensors |= affine(f"{layer}.mixer.in_proj", 3 * dim, dim) | affine(
+            f"{layer}.mixer.out_proj", dim, dim
+        )
         tensors[f"{layer}.mixer.short_filter.weight"] = normal(3 * dim, 1, 3, scale=0.5)
         tensors[f"{layer}.mixer.short_filter.bias"] = normal(3 * dim, scale=0.1)
         for place, inputs in ((0, 5), (2, 64), (4, 64)):
@@ -58,7 +60,10 @@ def write_checkpoint(directory: Path, layers: int, dim: int, longest: int) -> Pa
         tensors[f"{filters}.implicit_filter.1.freq"] = torch.full((1, 64), 10.0)
         tensors[f"{filters}.implicit_filter.6.weight"] = normal(dim, 64, scale=0.02)
         tensors[f"{filters}.bias"] = normal(dim)
-        tensors[f"{filters}.pos_emb.z"], tensors[f"{filters}.pos_emb.t"] = features[None].clone(), time[None].clone()
+        tensors[f"{filters}.pos_emb.z"], tensors[f"{filters}.pos_emb.t"] = (
+            features[None].clone(),
+            time[None].clone(),
+        )
         tensors[f"{filters}.modulation.deltas"] = torch.linspace(
             math.log(0.01) / 1.5, math.log(0.01) / 0.3, dim
         )[None, None]
