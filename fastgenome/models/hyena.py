@@ -122,13 +122,17 @@ class HyenaLayer(nn.Module):
         """The mixer's gates; of a long sequence for some rows at a time, with those just before them."""
         if x.shape[1] <= rows:
             return self.mixer.gates(self.mixer_norm(x))
-        pairs = []
+        gates, waves = [], []
         for start in range(0, x.shape[1], rows):
             before = min(start, _SHORT - 1)
             part = self.mixer_norm(x[:, start - before : start + rows])
-            pairs.append(self.mixer.gates(part, before))
-        gates, waves = zip(*pairs, strict=True)
-        return torch.cat(gates, 1), torch.cat(waves, 1)
+            gate, wave = self.mixer.gates(part, before)
+            # The gate is a view of three times its size.
+            gates.append(gate.contiguous())
+            waves.append(wave)
+        gate = torch.cat(gates, 1)
+        del gates
+        return gate, torch.cat(waves, 1)
 
     def _finish(self, x: Tensor, mixed: Tensor, gate: Tensor) -> Tensor:
         """The rest of the layer, which knows no neighbours, (rows, dim)."""
@@ -173,7 +177,7 @@ class Hyena(nn.Module):
                 f"a sequence has {longest} tokens, the filters end at {self.config.max_length}"
             )
         x = self.embedding(ids)
-        states = {0: x}
+        states = {0: x} if 0 in wanted else {}
         for index in range(1, max(wanted, default=0) + 1):
             last = index > len(self.layers)
             x = self.final_norm(x) if last else self.layers[index - 1](x, packing)
