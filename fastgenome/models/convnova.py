@@ -101,6 +101,7 @@ class ConvNova(nn.Module):
     """
 
     stride = 1
+    has_attention = False
 
     def __init__(self, config: ConvNovaConfig) -> None:
         super().__init__()

@@ -24,6 +24,7 @@ FAMILIES = (
     "specieslm",
     "nucleotide_transformer",
     "opt",
+    "hyenadna",
     "caduceus",
     "transformers_adapter",
 )

@@ -173,6 +173,7 @@ class BidirectionalMamba(nn.Module):
     """
 
     stride = 1
+    has_attention = False
     complement_map: Tensor
 
     def __init__(self, config: MambaConfig) -> None:

@@ -23,6 +23,7 @@ class TransformersEncoder(nn.Module):
     """
 
     stride = 1
+    has_attention = False
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()

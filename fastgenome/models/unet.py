@@ -81,6 +81,7 @@ class UNet(nn.Module):
     """Packed ids to hidden states, see `Encoder`: layer 0 is the stem's output, layer 1 the network's."""
 
     stride = 1
+    has_attention = False
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
