@@ -52,6 +52,12 @@ def interleave_rotary(weight: Tensor, heads: int) -> Tensor:
     return halves.transpose(1, 2).reshape(weight.shape)
 
 
+def separate_rotary(weight: Tensor, heads: int) -> Tensor:
+    """Undo `interleave_rotary`: from neighbouring pairs back to halves."""
+    pairs = weight.reshape(heads, -1, 2, *weight.shape[1:])
+    return pairs.transpose(1, 2).reshape(weight.shape)
+
+
 def alibi_slopes(heads: int) -> Tensor:
     """Slopes of attention with linear biases (Press et al. 2022), (heads,) float32.
 

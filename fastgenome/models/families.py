@@ -15,7 +15,7 @@ from fastgenome.models.checkpoint import read_config
 from fastgenome.models.model import Model
 
 # In the order in which they are asked.
-FAMILIES = ("tiny", "dnabert2")
+FAMILIES = ("tiny", "dnabert2", "dnabert", "specieslm", "nucleotide_transformer", "opt")
 
 
 def load_family(directory: Path, options: Mapping[str, Any]) -> Model:

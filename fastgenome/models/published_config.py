@@ -65,6 +65,10 @@ class PublishedConfig:
             raise CheckpointError(f"config.json of {self.name}: {field} is {value}, expected at least 1")
         return value
 
+    def has(self, field: str) -> bool:
+        """Whether the field is there."""
+        return field in self._values
+
     def expect(self, field: str, *accepted: object) -> None:
         """The field, where it is given, must have one of these values; others are not supported."""
         self._seen.add(field)

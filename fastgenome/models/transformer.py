@@ -30,8 +30,9 @@ class TransformerConfig:
     neighbouring features (see `interleave_rotary`). With `embedding_dim` the embeddings have that width, and
     a projection leads to `dim` before the first layer and back after the last. With `mask_id` the embeddings
     are scaled as ESM does after training with masked tokens (see `_scale_for_masks`). With `pad_id` those
-    ids, where a caller passes any, take the position `pad_id` and are not counted. A `stem_stride` above 1 asks for a `BaseStem` that joins
-    so many bases into one row, with k-mers of `stem_k` and a window of `stem_window` bases; ids are bases.
+    ids, where a caller passes any, take the position `pad_id` and are not counted. A `stem_stride` above 1
+    asks for a `BaseStem` that joins so many bases into one row, with k-mers of `stem_k` and a window of
+    `stem_window` bases; ids are bases.
     """
 
     vocabulary_size: int

@@ -106,7 +106,7 @@ def _widths(tokenize: Tokenizer, best: str) -> Iterator[Path]:
             return tokens
 
         def into_buffer(texts: Texts, clean: bool, width: str = width) -> Tokens:
-            buffer = np.full(sum(map(len, texts)) + 64 * len(texts) + 64, 7, width)
+            buffer = np.full(tokenize.capacity(texts), 7, width)
             return tokenize(texts, clean=clean, out=buffer)
 
         if tokenize.vocabulary_size <= np.iinfo(width).max + 1:
