@@ -25,7 +25,12 @@ def load_family(directory: Path, options: Mapping[str, Any]) -> Model:
     does not take.
     """
     config = read_config(directory)
-    family = _family_of(config, directory)
+    family = find_family(config, directory)
+    if family is None:
+        raise CheckpointError(
+            f"{directory / 'config.json'} is of no known family (family {config.get('family')!r}, model_type "
+            f"{config.get('model_type')!r}); known are {', '.join(FAMILIES)}"
+        )
     given = {name: value for name, value in options.items() if value is not None}
     refused = sorted(given.keys() - set(getattr(family, "OPTIONS", ())))
     if refused:
@@ -36,12 +41,7 @@ def load_family(directory: Path, options: Mapping[str, Any]) -> Model:
     return model
 
 
-def _family_of(config: Mapping[str, Any], directory: Path) -> ModuleType:
-    for name in FAMILIES:
-        module = import_module(f"fastgenome.models.{name}")
-        if module.recognises(config, directory):
-            return module
-    raise CheckpointError(
-        f"{directory / 'config.json'} is of no known family (family {config.get('family')!r}, model_type "
-        f"{config.get('model_type')!r}); known are {', '.join(FAMILIES)}"
-    )
+def find_family(config: Mapping[str, Any], directory: Path) -> ModuleType | None:
+    """The family that a config.json belongs to, if any knows it."""
+    modules = (import_module(f"fastgenome.models.{name}") for name in FAMILIES)
+    return next((module for module in modules if module.recognises(config, directory)), None)

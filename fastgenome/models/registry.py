@@ -42,8 +42,8 @@ class RegisteredModel:
 _WEIGHTS = (".safetensors", ".bin", ".ckpt")
 
 _APACHE = "Apache-2.0"
-_NON_COMMERCIAL = "CC BY-NC-SA 4.0"
-_OPT = "OPT-175B License (non-commercial)"
+_NON_COMMERCIAL = "CC-BY-NC-SA-4.0"
+_OPT = "OPT-175B licence (non-commercial)"
 
 _NT_V2_VOCABULARY = "c00e0ad166d6ab3f7540ebc92270392e581bb3106763412f29034b49323e1052"
 
