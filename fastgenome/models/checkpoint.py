@@ -84,18 +84,28 @@ def check_links(directory: Path) -> None:
     The hub's cache, whose snapshots are made of links into the blobs beside them, is as it should be.
     """
     home = directory.resolve()
-    allowed = {home, home.parents[1] / "blobs"} if home.parent.name == "snapshots" else {home}
     for path in home.iterdir():
         if not path.name.endswith(_SUFFIXES) or path.is_dir():
             continue
         target = path.resolve()
-        if path.is_symlink() and target.parent not in allowed:
+        if path.is_symlink() and target.parent != home and not _is_blob(home, target):
             raise CheckpointError(
                 f"{path} is a link to {target}: nothing outside of a model's directory is opened; "
                 "put the file itself there"
             )
         if not path.is_file():
             raise CheckpointError(f"{path} is not a regular file")
+
+
+def _is_blob(home: Path, target: Path) -> bool:
+    """Whether `home` is a snapshot, REPOSITORY/snapshots/COMMIT, and `target` a blob that it may link to.
+
+    Blobs lie in the repository's folder, or, where several have the same, in folders by their first digits.
+    """
+    if home.parent.name != "snapshots":
+        return False
+    repository, cache = home.parents[1:3]
+    return target.parent == repository / "blobs" or target.parent.parent == cache / "blobs"
 
 
 def check_digests(directory: Path, digests: Mapping[str, str], *, large: bool) -> None:

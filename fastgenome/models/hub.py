@@ -85,9 +85,13 @@ def fetch(model: HubModel, *, legacy: bool = False) -> tuple[Path, bool]:
     pinned = model.revision is not None and _COMMIT.fullmatch(model.revision)
     if pinned and (directory := cached(model, legacy=legacy)):
         return directory, False
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 
     try:
+        if pinned:
+            # Fails at once where the hub is out of reach; the listing that a commit begins with is asked for
+            # again and again. (A branch begins with this question anyway.)
+            HfApi().repo_info(model.repository, revision=model.revision)
         directory = Path(
             snapshot_download(
                 model.repository,
