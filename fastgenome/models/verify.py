@@ -2,7 +2,6 @@
 
 import json
 import math
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,7 +115,6 @@ def _cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
 
 
-@cache
 def _published() -> dict[str, list[dict[str, Any]]]:
     content: dict[str, list[dict[str, Any]]] = json.loads(_FIGURES.read_text(encoding="utf-8"))
     return content
