@@ -325,7 +325,7 @@ def test_convert_that_fails_leaves_nothing(
     assert sorted(os.listdir(tmp_path)) == before
 
 
-def test_convert_refuses_safetensors_and_a_folder_of_other_things(tmp_path: Path) -> None:
+def test_convert_replaces_no_folder_and_no_safetensors(tmp_path: Path) -> None:
     directory = write_tiny(tmp_path / "model")
     with pytest.raises(ArgumentError, match="holds safetensors already"):
         convert(directory, tmp_path / "out")
@@ -336,6 +336,11 @@ def test_convert_refuses_safetensors_and_a_folder_of_other_things(tmp_path: Path
     with pytest.raises(ArgumentError, match="is not empty"):
         convert(legacy, taken)
     assert os.listdir(taken) == ["thesis.txt"]
+    for model in (legacy, directory):
+        before = sorted(os.listdir(model))
+        with pytest.raises(ArgumentError, match="is not empty"):
+            convert(legacy, model)
+        assert sorted(os.listdir(model)) == before
 
 
 def test_safetensors_win_over_pickles_which_are_not_opened(tmp_path: Path) -> None:

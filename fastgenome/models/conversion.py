@@ -41,6 +41,9 @@ def convert(source: str | Path, out: str | Path) -> Conversion:
     files = tuple(weight_files(directory))
     if not any(map(is_legacy, files)):
         raise ArgumentError(f"{directory} holds safetensors already: load it as it is")
+    # A model that stands there, the source itself perhaps, is never replaced.
+    if Path(out).is_dir() and any(Path(out).iterdir()):
+        raise ArgumentError(f"{str(out)!r} exists and is not empty; choose another folder")
     with atomic_folder(out, marker=CONFIG) as folder:
         for name in DESCRIPTIONS:
             if (directory / name).is_file():
