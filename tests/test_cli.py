@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 import fastgenome as fg
 from fastgenome.cli import app
 from fastgenome.errors import InputError
+from fastgenome.models import REGISTRY, RegisteredModel
 from fastgenome.scoring import sequence_table
 from fastgenome.scoring.writers import TableWriter
 
@@ -575,6 +576,18 @@ def test_models_finds_what_is_cached(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (place / file).write_bytes(b"12345")
     listed = json.loads(run("models", "--json").stdout)["models"]["dnabert2"]
     assert (listed["cached"], listed["size_bytes"], listed["directory"]) == (True, 5, str(place))
+
+
+def test_a_licence_that_excludes_commerce_is_shown_in_one_line(
+    tmp_path: Path, fasta: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = write_tiny(tmp_path / "model")
+    entry = RegisteredModel("limited", "tiny", "CC-BY-NC-4.0", "a test", directory=directory)
+    monkeypatch.setitem(REGISTRY, "limited", entry)
+    result = run("embed", fasta, "--model", "limited", "--window", 300, "-o", tmp_path / "out.npy")
+    assert result.exit_code == 0, result.output
+    line = "fastgenome: warning: the weights of 'limited' are under CC-BY-NC-4.0: not for commercial use"
+    assert result.stderr.splitlines() == [line]
 
 
 def test_convert_makes_a_directory_that_loads(tmp_path: Path) -> None:

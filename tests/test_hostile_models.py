@@ -181,6 +181,14 @@ def config(text: str) -> Callable[[Path, Path], None]:
     return lambda directory, outside: (directory / "config.json").write_text(text)  # type: ignore[return-value]
 
 
+def transformer(**fields: int) -> Callable[[Path, Path], None]:
+    def put_sizes(directory: Path, outside: Path) -> None:
+        shape = json.loads((directory / "config.json").read_text())["transformer"]
+        edit_config(directory, transformer=shape | fields)
+
+    return put_sizes
+
+
 def first(fields: dict[str, Any]) -> dict[str, Any]:
     """The description of one tensor."""
     found: dict[str, Any] = next(fields[name] for name in sorted(fields) if name != "__metadata__")
@@ -234,6 +242,8 @@ HOSTILE: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "config of no object": (config("[]"), "must hold a JSON object"),
     "config without end": (config('{"a":' * 100_000), "cannot be read"),
     "config of a family unheard of": (config('{"model_type": "x"}'), "of no known family"),
+    "config of a huge network": (transformer(dim=2**62), "describes no network that can be made"),
+    "config of huger numbers": (transformer(dim=2**70), "describes no network that can be made"),
     "config of NUL bytes": (config("\0" * 100), "cannot be read"),
 }  # fmt: skip
 

@@ -184,6 +184,19 @@ def test_pickles_of_unknown_digest_are_not_fetched_but_by_convert(
     np.testing.assert_array_equal(embedding(converted.directory), embedding(tmp_path / "same"))
 
 
+def test_convert_of_a_registered_name_checks_its_pickle(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = write_tiny(tmp_path / "published", legacy=True)
+    commit = hub.add(NAME, published)
+    register(monkeypatch, published, commit, "config.json", "pytorch_model.bin")
+    whole = (published / "pytorch_model.bin").read_bytes()
+    (published / "pytorch_model.bin").write_bytes(whole + b"\0")
+    with pytest.raises(CheckpointError, match="is not that of a release known here"):
+        convert("registered", tmp_path / "converted")
+    assert not (tmp_path / "converted").exists()
+
+
 @pytest.mark.parametrize("damaged", ["config.json", "model.safetensors"])
 @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
 def test_what_arrives_with_another_digest_does_not_stay_in_the_cache(

@@ -1,10 +1,12 @@
 """From pickled weights to safetensors, once, by a user who trusts where they come from."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from fastgenome.atomic import atomic_folder
 from fastgenome.errors import ArgumentError
@@ -36,7 +38,8 @@ def convert(source: str | Path, out: str | Path) -> Conversion:
     config, has been loaded. Raises CheckpointError for files that are damaged, hold more than tensors or do
     not load, and ArgumentError for safetensors and for an `out` that cannot be written.
     """
-    directory = find_model(source, legacy=True).directory
+    found = find_model(source, legacy=True)
+    directory = found.directory
     config = read_config(directory)
     files = tuple(weight_files(directory))
     if not any(map(is_legacy, files)):
@@ -48,19 +51,20 @@ def convert(source: str | Path, out: str | Path) -> Conversion:
         for name in DESCRIPTIONS:
             if (directory / name).is_file():
                 shutil.copyfile(directory / name, folder / name)
-        count, size = _write(directory, folder / WEIGHTS)
+        # By its name a release is asked for, and nothing else; other files are the user's to trust.
+        tensors = read_tensors(directory, trusted=not (found.entry and found.entry.weights))
+        size = _write(tensors, folder / WEIGHTS)
         family = find_family(config, folder)
         if family:
             load_family(folder, {})
-    return Conversion(Path(out), files, count, size, family.FAMILY if family else None)
+    return Conversion(Path(out), files, len(tensors), size, family.FAMILY if family else None)
 
 
-def _write(directory: Path, path: Path) -> tuple[int, int]:
-    """Write all tensors of the directory's weights to one file; their number and the file's size."""
+def _write(tensors: Mapping[str, Tensor], path: Path) -> int:
+    """Write tensors as safetensors; the file's size."""
     from safetensors.torch import save_file
 
-    tensors = read_tensors(directory, trusted=True)
     # safetensors knows neither strides nor two names for the same memory.
     alone = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     save_file(alone, path, metadata={"format": "pt"})
-    return len(alone), path.stat().st_size
+    return path.stat().st_size

@@ -37,7 +37,13 @@ def load_family(directory: Path, options: Mapping[str, Any]) -> Model:
         raise ArgumentError(
             f"{refused[0]}={given[refused[0]]!r}: models of the family {family.FAMILY} take none"
         )
-    model: Model = family.load_directory(directory, config, **given)
+    try:
+        model: Model = family.load_directory(directory, config, **given)
+    # What torch says of sizes that no memory has.
+    except (RuntimeError, TypeError) as error:
+        raise CheckpointError(
+            f"{directory / 'config.json'} describes no network that can be made: {error}"
+        ) from error
     return model
 
 

@@ -7,7 +7,7 @@ _EXCLUDES_COMMERCE = re.compile(r"\bNC\b|non-?commercial", re.IGNORECASE)
 _shown: set[str] = set()
 
 
-class LicenceWarning(UserWarning):
+class LicenceWarning(Warning):
     """The weights of a model may not be used for everything."""
 
 

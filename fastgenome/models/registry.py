@@ -206,16 +206,20 @@ def _nucleotide_transformers() -> Iterable[RegisteredModel]:
 
 
 def _hyenadna() -> Iterable[RegisteredModel]:
-    pinned = {
+    pinned: dict[str, tuple[str, dict[str, str]]] = {
         "medium-160k": (
             "7ebf71773d22c0ede2cc55cb2be15ee8c289e1ce",
-            "257651ce75a3239e9e3c76c43ce7dd0d5b78c1023aef4dbd4536564aa428f379",
-            "16685b36caf5d144da391f1b540ed47e89d79b3efd38899325492f174b8e852a",
+            {
+                "config.json": "257651ce75a3239e9e3c76c43ce7dd0d5b78c1023aef4dbd4536564aa428f379",
+                "model.safetensors": "16685b36caf5d144da391f1b540ed47e89d79b3efd38899325492f174b8e852a",
+            },
         ),
         "large-1m": (
             "0a629abf9c7f85b4ec9aa6a1aefa3adcf1907446",
-            "e63e0dcb3bc0ff6f5207b3e0dbad48f6f0933dde42a47872cf1ab86e4b43f038",
-            "deafb53209bfafb314d14bd81108546a34d473c07ed7ab7a355674376b56ad12",
+            {
+                "config.json": "e63e0dcb3bc0ff6f5207b3e0dbad48f6f0933dde42a47872cf1ab86e4b43f038",
+                "model.safetensors": "deafb53209bfafb314d14bd81108546a34d473c07ed7ab7a355674376b56ad12",
+            },
         ),
     }
     sizes = {
@@ -228,8 +232,7 @@ def _hyenadna() -> Iterable[RegisteredModel]:
         "large-1m": "large-1m-seqlen",
     }
     for size, repository in sizes.items():
-        revision, config, weights = pinned.get(size, (None, None, None))
-        digests = {"config.json": config, "model.safetensors": weights}
+        revision, digests = pinned.get(size, (None, {}))
         yield RegisteredModel(
             name=f"hyenadna-{size}",
             family="hyenadna",
@@ -237,15 +240,17 @@ def _hyenadna() -> Iterable[RegisteredModel]:
             description=f"causal, single bases, human genome, up to {size.split('-')[1]} bases",
             repository=f"LongSafari/hyenadna-{repository}-hf",
             revision=revision,
-            digests={file: digest for file, digest in digests.items() if digest},
+            digests=digests,
         )
 
 
 def _caduceus(
-    name: str, repository: str, description: str, *pins: str, parameters: int | None = None
+    name: str,
+    repository: str,
+    description: str,
+    revision: str | None = None,
+    digests: Mapping[str, str] | None = None,
 ) -> RegisteredModel:
-    revision, config, weights = pins or (None, "", "")
-    digests = {"config.json": config, "model.safetensors": weights}
     return RegisteredModel(
         name=name,
         family="caduceus",
@@ -253,8 +258,7 @@ def _caduceus(
         description=f"bidirectional Mamba, single bases, human genome, {description}",
         repository=f"kuleshov-group/caduceus-{repository}",
         revision=revision,
-        parameters=parameters,
-        digests={file: digest for file, digest in digests.items() if digest},
+        digests=digests or {},
     )
 
 
@@ -267,16 +271,20 @@ def _caduceuses() -> Iterable[RegisteredModel]:
         "ph_seqlen-1k_d_model-256_n_layer-4_lr-8e-3",
         "1k bases, strands by augmentation",
         "9865108985311772704c2ece0bac082153a6167b",
-        "4bcbb5df87ce19bf281acf5081d1ca7071bbe0c71f91429c8e7cd646105a5d09",
-        "7180a75f6cb08029309eda31d85b45623c7f095cc83f0f797c5a34b64f1f70de",
+        {
+            "config.json": "4bcbb5df87ce19bf281acf5081d1ca7071bbe0c71f91429c8e7cd646105a5d09",
+            "model.safetensors": "7180a75f6cb08029309eda31d85b45623c7f095cc83f0f797c5a34b64f1f70de",
+        },
     )
     yield _caduceus(
         "caduceus-ps",
         "ps_seqlen-131k_d_model-256_n_layer-16",
         "131k bases, equivariant to the strand",
         "d89eeb853136ea64da7feb3d0c8e909771b17ae6",
-        "d0f8eaf9d62370ffae2d41c92d00b9424fae31c823baf21111602dabc35eef45",
-        "a3e6976fe90460ff5d90d371b457d0263dc65e156ea5651b4a452e98228daef2",
+        {
+            "config.json": "d0f8eaf9d62370ffae2d41c92d00b9424fae31c823baf21111602dabc35eef45",
+            "model.safetensors": "a3e6976fe90460ff5d90d371b457d0263dc65e156ea5651b4a452e98228daef2",
+        },
     )
 
 
