@@ -63,10 +63,16 @@ def embed(
     source: Input,
     out: Out,
     model: ModelName = "tiny",
-    pooling: Annotated[str | None, typer.Option(help="mean, max, cls, last or several as mean+max")] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(
+            help="mean, max, cls, last, attention, pooler, several as mean+max, or token: a row for each"
+        ),
+    ] = None,
     layer: Annotated[
         list[int] | None, typer.Option(help="0 is the embedding output, -1 the last; repeat")
     ] = None,
+    output_dtype: Annotated[str, typer.Option(help="of the numbers written: float32 or float16")] = "float32",
     window: WindowSize = None,
     stride: Stride = None,
     device: Device = "auto",
@@ -95,6 +101,7 @@ def embed(
             stride=stride,
             pooling=pooling,
             layer=layer or None,
+            output_dtype=output_dtype,
             reading=reading,
             progress=_show_progress(as_json),
         )

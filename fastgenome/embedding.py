@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from fastgenome.errors import ArgumentError
-from fastgenome.scoring.sequence_table import TableReport, write_sequence_table
+from fastgenome.scoring.sequence_table import Repeated, TableReport, write_sequence_table
+from fastgenome.scoring.writers import Column
 from fastgenome.sequences import ReadOptions
 
 if TYPE_CHECKING:
@@ -26,9 +27,10 @@ def embed(
     out: None = ...,
     pooling: str | None = ...,
     layer: int | Sequence[int] | None = ...,
+    output_dtype: DTypeLike = ...,
     reading: ReadOptions | None = ...,
     progress: bool = ...,
-) -> NDArray[np.float32]: ...
+) -> NDArray[Any]: ...
 @overload
 def embed(
     source: str | Path | Sequence[str],
@@ -39,6 +41,7 @@ def embed(
     stride: int | None = ...,
     pooling: str | None = ...,
     layer: int | Sequence[int] | None = ...,
+    output_dtype: DTypeLike = ...,
     reading: ReadOptions | None = ...,
     progress: bool = ...,
 ) -> TableReport: ...
@@ -51,9 +54,10 @@ def embed(
     stride: int | None = None,
     pooling: str | None = None,
     layer: int | Sequence[int] | None = None,
+    output_dtype: DTypeLike = np.float32,
     reading: ReadOptions | None = None,
     progress: bool = False,
-) -> NDArray[np.float32] | TableReport:
+) -> NDArray[Any] | TableReport:
     """Embed sequences: to an array, or with ``out`` to a table in constant memory.
 
     Args:
@@ -62,12 +66,13 @@ def embed(
         out: .parquet, .tsv, .csv or .npy file with the columns id, (start, end,) embedding.
         window, stride: cut records into windows of this many bases; a shorter end is kept. Needed for
             records beyond the model's limit; stride is window by default.
-        pooling, layer: see ``Model.embed``.
+        pooling, layer, output_dtype: see ``Model.embed``; pooling "token", with ``out``, writes a row for
+            each token, with its 0-based place among those of the sequence.
         reading: the format, the columns of a table, and which records are used.
         progress: show a bar.
 
     Returns:
-        float32 (n, dim), or a TableReport where ``out`` is given: every record is accounted for.
+        (n, dim), or a TableReport where ``out`` is given: every record is accounted for.
 
     Raises:
         InputError: the source cannot be used or, without ``out``, one record of it cannot.
@@ -85,12 +90,24 @@ def embed(
                 source, min_length=loaded.min_length
             )
             source = [record.sequence for record in records]
-        return loaded.embed(source, pooling=pooling, layer=layer, progress=progress)
+        return loaded.embed(
+            source, pooling=pooling, layer=layer, output_dtype=output_dtype, progress=progress
+        )
     loaded.check_window(window)
+
+    def compute(sequences: list[str]) -> Mapping[str, Column] | Repeated:
+        if pooling == "token":
+            values, offsets = loaded.token_embeddings(sequences, layer=layer, output_dtype=output_dtype)
+            counts = np.diff(offsets)
+            places = np.arange(len(values)) - np.repeat(offsets[:-1], counts)
+            return Repeated({"token": places, "embedding": values}, counts)
+        embeddings = loaded.embed(sequences, pooling=pooling, layer=layer, output_dtype=output_dtype)
+        return {"embedding": embeddings}
+
     return write_sequence_table(
         source,
         out,
-        lambda sequences: {"embedding": loaded.embed(sequences, pooling=pooling, layer=layer)},
+        compute,
         min_length=loaded.min_length,
         window=window,
         stride=stride,

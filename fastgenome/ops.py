@@ -1,9 +1,85 @@
-"""The one place that chooses between a Triton kernel and its plain PyTorch definition."""
+"""The one place that chooses between a kernel and its plain PyTorch definition."""
 
+from functools import cache
+from typing import Literal
+
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from fastgenome.kernels import reference
 from fastgenome.kernels.reference import RangeReduction
+
+Activation = Literal["none", "gelu", "gelu_tanh", "relu", "silu"]
+
+# What oneDNN calls them: name and algorithm.
+_FUSED = {
+    "none": ("none", ""),
+    "gelu": ("gelu", "none"),
+    "gelu_tanh": ("gelu", "tanh"),
+    "relu": ("relu", ""),
+    "silu": ("swish", ""),
+}
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation = "none") -> Tensor:
+    """activation(x Wᵀ + b): (rows, in) -> (rows, out) in the type of the weights.
+
+    On a CPU without gradients oneDNN applies the activation while the product is in its registers, in
+    float32; elsewhere it is a pass of its own.
+    """
+    x = x.to(weight.dtype)
+    if _is_fused(x, weight):
+        name, algorithm = _FUSED[activation]
+        fused: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], algorithm)
+        return fused
+    return activate(F.linear(x, weight, bias), activation)
+
+
+def gated_linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
+    """activation(x W₁ᵀ + b₁) ⊙ (x W₂ᵀ + b₂), W₁ and W₂ being the halves of `weight` (2 out, in).
+
+    (rows, in) -> (rows, out) in the type of the weights.
+    """
+    x = x.to(weight.dtype)
+    if not _is_fused(x, weight):
+        gate, value = F.linear(x, weight, bias).chunk(2, -1)
+        return activate(gate, activation) * value
+    first, second = weight.chunk(2)
+    biases = bias.chunk(2) if bias is not None else (None, None)
+    gate = linear(x, first, biases[0], activation)
+    product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, gate, second, biases[1], "mul")
+    return product
+
+
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """The activation of each number."""
+    match activation:
+        case "gelu":
+            return F.gelu(x)
+        case "gelu_tanh":
+            return F.gelu(x, approximate="tanh")
+        case "relu":
+            return F.relu(x)
+        case "silu":
+            return F.silu(x)
+        case "none":
+            return x
+
+
+def _is_fused(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN takes this product with what follows it."""
+    if x.device.type != "cpu" or weight.device.type != "cpu" or x.dim() != 2 or not len(x):
+        return False
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        return False
+    return weight.dtype in (torch.float32, torch.bfloat16) and _has_onednn()
+
+
+@cache
+def _has_onednn() -> bool:
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return available and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def range_pool(states: Tensor, starts: Tensor, ends: Tensor, reduction: RangeReduction) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from fastgenome.errors import ArgumentError
 from fastgenome.ops import range_pool
 
-Pooling = Literal["mean", "max", "cls", "last", "pooler"]
+Pooling = Literal["mean", "max", "cls", "last", "pooler", "attention"]
 
 
 def parse_pooling(pooling: str | Sequence[str]) -> tuple[Pooling, ...]:
@@ -31,12 +31,13 @@ def pool(
     *,
     first: Tensor | None = None,
     pooler: Callable[[Tensor], Tensor] | None = None,
+    attention: Tensor | None = None,
 ) -> Tensor:
     """Pool ranges [start, end) of rows of `states` (total, dim) to (ranges, len(poolings) * dim) float32.
 
     "mean" and "max" reduce the range, "last" takes its last row, and "cls" the rows `first` (default:
-    `starts`), which may lie outside the ranges; "pooler" gives those to `pooler`. Ranges may overlap, but
-    none may be empty.
+    `starts`), which may lie outside the ranges; "pooler" gives those to `pooler`. "attention" is the mean
+    weighted by `attention` (total,), what each row receives. Ranges may overlap, but none may be empty.
     """
     if bool((starts >= ends).any()):
         raise ArgumentError(f"range {int((starts >= ends).nonzero()[0])} is empty and cannot be pooled")
@@ -49,6 +50,12 @@ def pool(
                 parts.append(rows if pooling == "cls" or pooler is None else pooler(rows))
             case "last":
                 parts.append(states[ends - 1].float())
+            case "attention":
+                if attention is None:
+                    raise ArgumentError("pooling='attention' needs a model with attention")
+                weight = attention[:, None]
+                weighted = range_pool(states.float() * weight, starts, ends, "mean")
+                parts.append(weighted / range_pool(weight, starts, ends, "mean"))
             case "mean" | "max":
                 parts.append(range_pool(states, starts, ends, pooling))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from small_checkpoints import write_tiny
@@ -629,3 +630,16 @@ def test_windows_that_cannot_work_are_refused_at_once(
     assert result.exit_code == 1
     assert message in result.stderr
     assert not (tmp_path / "out.tsv").exists()
+
+
+def test_embed_writes_a_row_for_each_token(tmp_path: Path) -> None:
+    fasta, out = tmp_path / "in.fa", tmp_path / "e.parquet"
+    fasta.write_text(">a\nACGTACGTACGTA\n>b\nTTTTTT\n")
+    result = run("embed", fasta, "-o", out, "--pooling", "token", "--output-dtype", "float16")
+    assert result.exit_code == 0, result.output
+    table = pq.read_table(out)
+    assert table["id"].to_pylist() == ["a", "a", "a", "b"]
+    assert table["token"].to_pylist() == [0, 1, 2, 0]
+    assert table.schema.field("embedding").type.value_type == pa.float16()
+    values, _ = fg.load("tiny").token_embeddings(["ACGTACGTACGTA", "TTTTTT"], output_dtype="float16")
+    np.testing.assert_array_equal(np.stack(table["embedding"].to_numpy()), values)

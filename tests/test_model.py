@@ -1,5 +1,6 @@
 """Model: from sequences to embeddings, alone or in any company, and loading by name or directory."""
 
+import copy
 import gzip
 import json
 import subprocess
@@ -21,7 +22,8 @@ from fastgenome.errors import (
     SequenceTooLongError,
 )
 from fastgenome.models.device import choose_device, choose_dtype, native_bfloat16
-from fastgenome.models.model import EmbeddingDefaults, Model, Network
+from fastgenome.models.embeddings import EmbeddingDefaults
+from fastgenome.models.model import Model, Network
 from fastgenome.models.tiny import TinyConfig, create
 from fastgenome.models.transformer import Transformer, TransformerConfig
 from fastgenome.tokenizers import KmerTokenizer, Tokens
@@ -394,3 +396,61 @@ def test_tiny_is_pinned_small_and_as_documented() -> None:
     model = models.load("tiny")
     assert model.config == create(TinyConfig()).config
     assert model.embedding_dim == 768
+
+
+def test_embed_by_attention_weighs_tokens_by_what_they_receive(bert: Model) -> None:
+    sequences = random_sequences(5)
+    layer = bert.network.encoder.layers[0]
+    found = bert.embed(sequences, pooling="attention", layer=1)
+    for sequence, embedding in zip(sequences, found, strict=True):
+        with torch.no_grad():
+            tokens = bert.tokenizer([sequence])
+            embedded, states = bert.hidden_states(tokens, layers=(0, 1))
+            qkv = layer.qkv(layer.attention_norm(embedded)).unflatten(1, (3, 4, 8)).numpy()
+        query, key = qkv[:, 0], qkv[:, 1]
+        received = np.zeros(len(query))
+        for head in range(4):
+            angles = np.outer(np.arange(len(query)), 10000.0 ** (-np.arange(0, 8, 2) / 8))
+            turn = np.exp(1j * angles)
+            q, k = ((x[:, head, ::2] + 1j * x[:, head, 1::2]) * turn for x in (query, key))
+            scores = (q @ k.conj().T).real / np.sqrt(8)
+            probabilities = np.exp(scores - scores.max(1, keepdims=True))
+            received += (probabilities / probabilities.sum(1, keepdims=True)).mean(0) / 4
+        weights = received[1:-1, None]
+        expected = (states.numpy()[1:-1] * weights).sum(0) / weights.sum()
+        np.testing.assert_allclose(embedding, expected, rtol=0, atol=1e-5)
+    with pytest.raises(ArgumentError, match="layer 0, the embedding output, has no attention"):
+        bert.embed(sequences, pooling="attention", layer=0)
+
+
+@pytest.mark.parametrize("special_tokens", [False, True])
+def test_token_embeddings_are_the_hidden_states_of_each_sequence(bert: Model, special_tokens: bool) -> None:
+    sequences = random_sequences(9)
+    values, offsets = bert.token_embeddings(sequences, layer=(0, 1), special_tokens=special_tokens)
+    for index, sequence in enumerate(sequences):
+        expected = np.concatenate([rows_of(bert, sequence, layer) for layer in (0, 1)], axis=1)
+        expected = expected if special_tokens else expected[1:-1]
+        np.testing.assert_allclose(values[offsets[index] : offsets[index + 1]], expected, rtol=0, atol=1e-5)
+
+
+def test_embed_takes_tokens_and_gives_float16(model: Model, bert: Model) -> None:
+    sequences = random_sequences(9)
+    for each in (model, bert):
+        embeddings = each.embed(sequences)
+        np.testing.assert_array_equal(each.embed(each.tokenizer(sequences)), embeddings)
+        half = each.embed(sequences, output_dtype="float16")
+        assert half.dtype == np.float16
+        np.testing.assert_array_equal(half, embeddings.astype(np.float16))
+    with pytest.raises(ArgumentError, match="float32 or float16, got float64"):
+        model.embed(sequences, output_dtype=np.float64)
+    with pytest.raises(InputError, match=r"sequences\[1\] has no token"):
+        bert.embed(Tokens(np.array([2, 7, 3, 2, 3], np.int32), np.array([0, 3, 5])))
+
+
+def test_embed_refuses_float16_beyond_its_range(bert: Model) -> None:
+    big = copy.deepcopy(bert.network)
+    with torch.no_grad():
+        big.encoder.stem.embedding.weight *= 1e6
+    large = Model(name="big", network=big, tokenizer=bert.tokenizer, licence="none", config={})
+    with pytest.raises(ArgumentError, match="exceeds the range of float16"):
+        large.embed(["ACGTACGT"], layer=0, output_dtype="float16")

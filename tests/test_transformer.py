@@ -209,7 +209,7 @@ def test_transformer_equals_transformers_on_every_layer(
     peer, encoder = make()
     offsets = offsets_of(LENGTHS)
     ids = torch.randint(5, VOCABULARY, (int(offsets[-1]),), dtype=torch.int32)
-    states, row_offsets = encoder(ids, offsets, range(len(encoder.widths)))
+    states, row_offsets, _ = encoder(ids, offsets, range(len(encoder.widths)))
     assert torch.equal(row_offsets, offsets)
     for start, end in pairwise(offsets.tolist()):
         alone = peer(input_ids=ids[start:end].long()[None], output_hidden_states=True).hidden_states
@@ -282,7 +282,7 @@ def test_transformer_equals_published_dnabert2(fixture: str, parity_dir: Path) -
         mask = torch.tensor(case["attention_mask"] or torch.ones_like(ids).tolist(), dtype=torch.bool)
         types = torch.tensor(case["token_type_ids"])[mask] if case.get("token_type_ids") else None
         offsets = offsets_of(tuple(mask.sum(1).tolist()))
-        states, _ = encoder(ids[mask], offsets, range(len(encoder.widths)), types)
+        states, _, _ = encoder(ids[mask], offsets, range(len(encoder.widths)), types)
         checks = {"last_hidden_state": (states[-1], mask)}
         if head is not None:
             checks["logits"] = (head(states[-1]), mask)
@@ -321,7 +321,7 @@ def test_transformer_ignores_company_and_order(name: str) -> None:
     for _ in range(10):
         chosen = rng.permutation(40)[: rng.integers(1, 41)]
         offsets = offsets_of(tuple(len(sequences[i]) for i in chosen))
-        (states,), rows = encoder(torch.cat([sequences[i] for i in chosen]), offsets)
+        (states,), rows, _ = encoder(torch.cat([sequences[i] for i in chosen]), offsets)
         for place, index in enumerate(chosen):
             torch.testing.assert_close(states[rows[place] : rows[place + 1]], alone[index], rtol=0, atol=1e-5)
 
@@ -332,8 +332,8 @@ def test_transformer_accepts_empty_sequences_and_batches(name: str) -> None:
     ids = random_ids(encoder, 9)
     for grad in (True, False):
         with torch.set_grad_enabled(grad):
-            (whole,), _ = encoder(ids, offsets_of((9,)))
-            (beside,), offsets = encoder(ids, offsets_of((0, 9, 0)))
+            (whole,), *_ = encoder(ids, offsets_of((9,)))
+            (beside,), offsets, _ = encoder(ids, offsets_of((0, 9, 0)))
             torch.testing.assert_close(beside, whole)
             assert offsets.tolist() == [0, 0, len(whole), len(whole)]
             assert encoder(ids[:0], offsets_of((0,))).states[0].shape == (0, DIM)
@@ -478,3 +478,16 @@ def test_transformer_refuses_unknown_layers_and_too_many_positions() -> None:
         encoder(ids, offsets_of((5,)), (2,))
     with pytest.raises(ArgumentError, match="5 tokens, the position table ends at 4"):
         encoder(ids, offsets_of((5,)))
+
+
+def test_positions_do_not_count_pad_ids() -> None:
+    config = TransformerConfig(
+        20, DIM, 1, HEADS, FFN, positions="learned", max_positions=9, position_offset=2, pad_id=1
+    )
+    encoder = Transformer(config).eval()
+    # Sequences of 5, 2 and 3 ids.
+    ids = torch.tensor([1, 5, 1, 6, 7, 5, 6, 5, 1, 1])
+    positions = torch.tensor([1, 2, 1, 3, 4, 2, 3, 2, 1, 1])
+    states = encoder(ids, offsets_of((5, 2, 3)), (0,)).states[0]
+    expected = encoder.stem.embedding.weight[ids] + encoder.position_embeddings.weight[positions]
+    torch.testing.assert_close(states, expected)

@@ -119,3 +119,24 @@ def _run_attention(query: Tensor, key: Tensor, value: Tensor, run: Run, causal: 
     else:
         out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
     return out.transpose(1, 2).reshape(stop - run.start, -1)
+
+
+def attention_received(
+    query: Tensor, key: Tensor, packing: Packing, *, causal: bool = False, alibi: bool = False
+) -> Tensor:
+    """Attention that each row receives: the mean over heads and the queries of its sequence, (rows,) float32.
+
+    Query and key are (rows, heads, head_dim). The rows of one sequence sum to 1.
+    """
+    received = [query.new_zeros(0, dtype=torch.float32)]
+    for run in packing.runs:
+        for sequence in range(run.sequences):
+            start = run.start + sequence * run.length
+            q, k = (x[start : start + run.length].transpose(0, 1).float() for x in (query, key))
+            scores = q @ k.transpose(1, 2) * q.shape[-1] ** -0.5  # (heads, length, length)
+            if alibi:
+                scores = scores + _alibi_bias(run.length, len(q), causal, query.device)[0].flip(1)
+            elif causal:
+                scores = scores + torch.full_like(scores[0], -torch.inf).triu(1)
+            received.append(scores.softmax(-1).mean((0, 1)))
+    return torch.cat(received)

@@ -7,14 +7,14 @@ from torch import Tensor
 from fastgenome.models.key_map import Part, parts, with_affine
 from fastgenome.models.published_config import PublishedConfig
 from fastgenome.models.transformer import (
-    Activation,
+    FeedForward,
     MaskedLanguageHead,
     Pooler,
     TransformerConfig,
 )
 
 # hidden_act of transformers -> ours.
-ACTIVATIONS: Mapping[str, Activation] = {
+ACTIVATIONS: Mapping[str, FeedForward] = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
@@ -28,7 +28,8 @@ UNUSED = (r"(bert\.)?embeddings\.position_ids", r"cls\.seq_relationship\..*")
 def bert_config(fields: PublishedConfig) -> TransformerConfig:
     """The network that a BertConfig describes; CheckpointError for what is not supported."""
     fields.expect("position_embedding_type", "absolute")
-    return TransformerConfig(
+    return fields.build(
+        TransformerConfig,
         vocabulary_size=fields.size("vocab_size"),
         dim=fields.size("hidden_size"),
         layers=fields.size("num_hidden_layers"),

@@ -19,8 +19,9 @@ from fastgenome.models.bert import (
     with_current_names,
 )
 from fastgenome.models.checkpoint import WeightFiles, read_tensors
+from fastgenome.models.embeddings import EmbeddingDefaults
 from fastgenome.models.key_map import assign_published
-from fastgenome.models.model import EmbeddingDefaults, Model, Network
+from fastgenome.models.model import Model, Network
 from fastgenome.models.published_config import PublishedConfig
 from fastgenome.models.transformer import Transformer
 from fastgenome.tokenizers import Tokenizer, load_tokenizer
@@ -93,7 +94,7 @@ def load_bert(
         tokenizer=tokenizer,
         licence=licence,
         config=dict(values),
-        defaults=defaults or EmbeddingDefaults(),
+        defaults=defaults,
         max_length=config.max_positions,
         key_map=names,
         files=WeightFiles(directory),

@@ -65,7 +65,8 @@ def _config(fields: PublishedConfig) -> TransformerConfig:
     # There are no position embeddings, whatever the config says, and ALiBi reaches to any length.
     fields.ignore("alibi_starting_size", "max_position_embeddings", "position_embedding_type")
     fields.expect("hidden_act", "gelu")
-    config = TransformerConfig(
+    config = fields.build(
+        TransformerConfig,
         vocabulary_size=fields.size("vocab_size"),
         dim=fields.size("hidden_size"),
         layers=fields.size("num_hidden_layers"),

@@ -14,21 +14,25 @@ class HiddenStates(NamedTuple):
 
     `states`: one (rows, dim) tensor per layer asked for; `offsets`: (n + 1,) int64 on the CPU, sequence i
     owns the rows [offsets[i], offsets[i + 1]). A network that joins several ids into one row has fewer rows
-    than ids.
+    than ids. `attention`: one (rows,) tensor per layer where it was asked for, the attention that a row
+    receives in that layer, as a mean over heads and over the queries of its sequence.
     """
 
     states: tuple[Tensor, ...]
     offsets: Tensor
+    attention: tuple[Tensor, ...] = ()
 
 
 class Encoder(Protocol):
     """A network on packed ids: no padding, no attention mask.
 
     `widths` holds the width of each layer's hidden states, the embedding output first and the last layer
-    last; `stride` is the number of ids joined into one row; ids are below `vocabulary_size`.
+    last; `stride` is the number of ids joined into one row; ids are below `vocabulary_size`. Where
+    `has_attention` the call takes `attention=True` too, and gives that of each layer but the first.
     """
 
     vocabulary_size: int
+    has_attention: bool
     widths: tuple[int, ...]
     stride: int
 

@@ -4,21 +4,28 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor, nn
 
 from fastgenome.batching import take_sequences, token_budget_batches
 from fastgenome.errors import ArgumentError, InputError, ModelError, SequenceTooLongError
 from fastgenome.models.checkpoint import WeightFiles, save_checkpoint
+from fastgenome.models.embeddings import (
+    EmbeddingDefaults,
+    PoolingPlan,
+    TokenEmbeddings,
+    averaged,
+    output_type,
+    store,
+)
 from fastgenome.models.encoder import Encoder, HiddenStates
 from fastgenome.models.key_map import KeyMap, published_tensors
-from fastgenome.pooling import Pooling, parse_pooling, pool
+from fastgenome.pooling import parse_pooling, pool
 from fastgenome.progress import progress_bar
 from fastgenome.tokenizers import Tokenizer, Tokens
 
@@ -41,19 +48,6 @@ class Network(nn.Module):
         self.pooler = pooler
 
 
-@dataclass(frozen=True)
-class EmbeddingDefaults:
-    """What `embed` does where the caller says nothing: the way in which the family's embedding is published.
-
-    `average_layers` takes the mean over several layers instead of joining them side by side.
-    """
-
-    pooling: str = "mean"
-    layers: tuple[int, ...] = (-1,)
-    special_tokens: bool = False
-    average_layers: bool = False
-
-
 class Model:
     """A model ready to embed; made by `fastgenome.load` or by a family's `create`.
 
@@ -71,7 +65,7 @@ class Model:
         tokenizer: Tokenizer,
         licence: str,
         config: dict[str, Any],
-        defaults: EmbeddingDefaults = EmbeddingDefaults(),
+        defaults: EmbeddingDefaults | None = None,
         min_length: int = 1,
         max_length: int | None = None,
         key_map: KeyMap | None = None,
@@ -82,14 +76,14 @@ class Model:
         self.tokenizer = tokenizer
         self.licence = licence
         self.config = config
-        self.defaults = defaults
+        self.defaults = defaults or EmbeddingDefaults()
         self.min_length = min_length
         self.max_length = max_length
         self.key_map = key_map
         self.files = files
         if self.encoder.stride > 1 and tokenizer.prefix_length + tokenizer.suffix_length:
             raise ArgumentError("a network that joins ids into rows needs a tokenizer without special tokens")
-        parse_pooling(defaults.pooling)
+        parse_pooling(self.defaults.pooling)
         self.embedding_width()
 
     @property
@@ -148,43 +142,80 @@ class Model:
 
     def embed(
         self,
-        sequences: Sequence[str] | str | Path,
+        sequences: Sequence[str] | str | Path | Tokens,
         *,
         pooling: str | Sequence[str] | None = None,
         layer: int | Sequence[int] | None = None,
         average_layers: bool | None = None,
         special_tokens: bool | None = None,
+        output_dtype: DTypeLike = np.float32,
         batch_tokens: int = BATCH_TOKENS,
         progress: bool = False,
-    ) -> NDArray[np.float32]:
-        """Embeddings (n, dim) float32 of a list of sequences, or of the records of a file, in their order.
+    ) -> NDArray[Any]:
+        """Embeddings (n, dim) of sequences, of the records of a file or of Tokens, in their order.
 
-        `pooling`: "mean", "max", "cls", "last", "pooler" or several joined by "+"; `layer`: 0 for the
-        embedding output to -1 for the last, or several. Several are joined side by side, poolings within
+        `pooling`: "mean", "max", "cls", "last", "pooler" (the checkpoint's own), "attention" (the mean
+        weighted by the attention that tokens receive in the layer) or several joined by "+"; `layer`: 0 for
+        the embedding output to -1 for the last, or several. Several are joined side by side, poolings within
         layers, or with `average_layers` averaged. `special_tokens` pools over them too. None is the model's
-        default. A batch has at most `batch_tokens` rows. Raises InputError for a sequence without a token,
-        SequenceTooLongError for one beyond `max_length`.
+        default. `output_dtype` is float32 or float16. A batch has at most `batch_tokens` rows. Raises
+        InputError for a sequence without a token, SequenceTooLongError for one beyond `max_length`.
         """
-        records = self._as_list(sequences)
-        poolings = parse_pooling(self.defaults.pooling if pooling is None else pooling)
-        layers = self.layer_indices(layer)
-        average = self._averages(average_layers)
-        special = self.defaults.special_tokens if special_tokens is None else special_tokens
+        tokens = self._as_tokens(sequences)
+        how = self._pooling_plan(pooling, special_tokens)
+        layers, average = self.layer_indices(layer), self._averages(average_layers)
         width = self.embedding_width(pooling=pooling, layer=layer, average_layers=average)
-        embeddings = np.empty((len(records), width), dtype=np.float32)
-        bases = np.fromiter(map(len, records), dtype=np.int64, count=len(records))
-        tokens = self.tokenizer(records)
-        self._check_lengths(tokens.lengths, bases)
+        embeddings = np.empty((len(tokens.lengths), width), dtype=output_type(output_dtype))
+        for batch, hidden in self._batches(tokens, layers, average, batch_tokens, progress, how.attends):
+            store(embeddings, batch, self._pool(hidden, how).cpu().numpy())
+        return embeddings
+
+    def token_embeddings(
+        self,
+        sequences: Sequence[str] | str | Path | Tokens,
+        *,
+        layer: int | Sequence[int] | None = None,
+        average_layers: bool | None = None,
+        special_tokens: bool | None = None,
+        output_dtype: DTypeLike = np.float32,
+        batch_tokens: int = BATCH_TOKENS,
+        progress: bool = False,
+    ) -> TokenEmbeddings:
+        """One embedding for each token, or each group of tokens that the network joins; see `embed`."""
+        tokens = self._as_tokens(sequences)
+        special = self._pooling_plan(None, special_tokens).special_tokens
+        before, behind = (0, 0) if special else (self.tokenizer.prefix_length, self.tokenizer.suffix_length)
+        layers, average = self.layer_indices(layer), self._averages(average_layers)
+        counts = -(-tokens.lengths // self.encoder.stride) - before - behind
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        width = self.embedding_width(pooling="mean", layer=layer, average_layers=average)
+        values = np.empty((offsets[-1], width), dtype=output_type(output_dtype))
+        for batch, hidden in self._batches(tokens, layers, average, batch_tokens, progress, False):
+            states = torch.cat(hidden.states, 1).cpu().numpy()
+            starts = hidden.offsets[:-1].numpy() + before
+            for index, start in zip(batch, starts, strict=True):
+                rows = slice(int(offsets[index]), int(offsets[index + 1]))
+                store(values, rows, states[start : start + counts[index]])
+        return TokenEmbeddings(values, offsets)
+
+    def _batches(
+        self,
+        tokens: Tokens,
+        layers: Sequence[int],
+        average: bool,
+        batch_tokens: int,
+        progress: bool,
+        attention: bool,
+    ) -> Iterator[tuple[NDArray[np.int64], HiddenStates]]:
+        """Batches of sequences of similar length: their places in `tokens`, and their hidden states."""
         rows = -(-tokens.lengths // self.encoder.stride)
-        bar = progress_bar("embedding", float(bases.sum()), shown=progress)
+        bar = progress_bar("embedding", float(tokens.lengths.sum()), shown=progress)
         with _evaluating(self.network), torch.inference_mode(), bar as advance:
             for batch in token_budget_batches(rows, batch_tokens):
-                hidden = self._run(*take_sequences(tokens.ids, tokens.offsets, batch), layers)
-                if average:
-                    hidden = HiddenStates((torch.stack(hidden.states).mean(0),), hidden.offsets)
-                embeddings[batch] = self._pool(hidden, poolings, special).cpu().numpy()
-                advance(float(bases[batch].sum()))
-        return embeddings
+                ids, offsets = take_sequences(tokens.ids, tokens.offsets, batch)
+                hidden = self._run(ids, offsets, layers, attention=attention)
+                yield batch, averaged(hidden) if average else hidden
+                advance(float(tokens.lengths[batch].sum()))
 
     def hidden_states(
         self,
@@ -221,6 +252,17 @@ class Model:
         else:
             tensors = published_tensors(self.network, self.key_map)
         save_checkpoint(directory, self.config, tensors, dtype=dtype)
+
+    def _as_tokens(self, sequences: Sequence[str] | str | Path | Tokens) -> Tokens:
+        """The tokens given, or those of the sequences, each with a token besides the special ones."""
+        if isinstance(sequences, Tokens):
+            _check_packing(sequences, self.encoder.vocabulary_size)
+            self._check_lengths(sequences.lengths, None)
+            return sequences
+        records = self._as_list(sequences)
+        tokens = self.tokenizer(records)
+        self._check_lengths(tokens.lengths, records)
+        return tokens
 
     def _as_list(self, sequences: Sequence[str] | str | Path) -> list[str]:
         """The sequences given, or those of the file named; InputError if records of the file are rejected."""
@@ -275,38 +317,52 @@ class Model:
         offsets: NDArray[np.int64],
         layers: Sequence[int],
         token_types: NDArray[np.int64] | None = None,
+        attention: bool = False,
     ) -> HiddenStates:
         packed = torch.from_numpy(np.ascontiguousarray(ids)).to(self.device)
         places = torch.from_numpy(np.ascontiguousarray(offsets, dtype=np.int64))
-        if token_types is None:
-            return self.encoder(packed, places, layers)
-        types = torch.from_numpy(np.ascontiguousarray(token_types, dtype=np.int64)).to(self.device)
-        return self.encoder(packed, places, layers, types)
+        options: dict[str, Any] = {"attention": True} if attention else {}
+        if token_types is not None:
+            types = np.ascontiguousarray(token_types, dtype=np.int64)
+            options["token_types"] = torch.from_numpy(types).to(self.device)
+        return self.encoder(packed, places, layers, **options)
 
-    def _pool(self, hidden: HiddenStates, poolings: Sequence[Pooling], special_tokens: bool) -> Tensor:
-        first, starts, ends = hidden.offsets[:-1], hidden.offsets[:-1], hidden.offsets[1:]
-        if not special_tokens:
-            starts = starts + self.tokenizer.prefix_length
-            ends = ends - self.tokenizer.suffix_length
-        if {"cls", "pooler"} & set(poolings) and not self.tokenizer.prefix_length:
+    def _pooling_plan(self, pooling: str | Sequence[str] | None, special_tokens: bool | None) -> PoolingPlan:
+        """What is pooled, how; ArgumentError for what this model cannot do."""
+        names = parse_pooling(self.defaults.pooling if pooling is None else pooling)
+        if {"cls", "pooler"} & set(names) and not self.tokenizer.prefix_length:
             raise ArgumentError(
                 f"pooling='cls' or 'pooler' needs a first special token; model {self.name!r} has none"
             )
-        if "pooler" in poolings and self.network.pooler is None:
+        if "pooler" in names and self.network.pooler is None:
             raise ArgumentError(f"pooling='pooler': the checkpoint of model {self.name!r} has no pooler")
-        pooler = self.network.pooler
-        return torch.cat(
-            [pool(states, starts, ends, poolings, first=first, pooler=pooler) for states in hidden.states], 1
-        )
+        if "attention" in names and not self.encoder.has_attention:
+            raise ArgumentError(f"pooling='attention': model {self.name!r} has no attention")
+        special = self.defaults.special_tokens if special_tokens is None else special_tokens
+        return PoolingPlan(names, special)
 
-    def _check_lengths(self, lengths: NDArray[np.int64], bases: NDArray[np.int64]) -> None:
+    def _pool(self, hidden: HiddenStates, how: PoolingPlan) -> Tensor:
+        first, starts, ends = hidden.offsets[:-1], hidden.offsets[:-1], hidden.offsets[1:]
+        if not how.special_tokens:
+            starts = starts + self.tokenizer.prefix_length
+            ends = ends - self.tokenizer.suffix_length
+        weights = hidden.attention or (None,) * len(hidden.states)
+        pooler = self.network.pooler
+        pooled = [
+            pool(states, starts, ends, how.names, first=first, pooler=pooler, attention=weight)
+            for states, weight in zip(hidden.states, weights, strict=True)
+        ]
+        return torch.cat(pooled, 1)
+
+    def _check_lengths(self, lengths: NDArray[np.int64], records: Sequence[str] | None) -> None:
         special = self.tokenizer.prefix_length + self.tokenizer.suffix_length
         without = np.flatnonzero(lengths <= special)
         if len(without):
             index = int(without[0])
+            found = "has" if records is None else f"has {len(records[index])} bases and gives"
             raise InputError(
-                f"sequences[{index}] has {bases[index]} bases and gives no token; model {self.name!r} needs "
-                f"at least {self.min_length}: leave such sequences out"
+                f"sequences[{index}] {found} no token besides special ones; model {self.name!r} needs "
+                f"at least {self.min_length} bases: leave such sequences out"
             )
         self._check_limit(lengths)
 

@@ -85,7 +85,8 @@ def _config(fields: PublishedConfig) -> tuple[TransformerConfig, int]:
     mask_id = fields.take("mask_token_id", 2)
     # Positions are counted from behind the id of the pad token.
     max_length = fields.size("max_position_embeddings") - pad_id - 1
-    config = TransformerConfig(
+    config = fields.build(
+        TransformerConfig,
         vocabulary_size=fields.size("vocab_size"),
         dim=fields.size("hidden_size"),
         layers=fields.size("num_hidden_layers"),

@@ -62,7 +62,8 @@ def _config(fields: PublishedConfig) -> TransformerConfig:
     embedding_dim = fields.size("word_embed_proj_dim", dim)
     norm_first = fields.take("do_layer_norm_before", True)
     bias = fields.take("enable_bias", True)
-    config = TransformerConfig(
+    config = fields.build(
+        TransformerConfig,
         vocabulary_size=fields.size("vocab_size"),
         dim=dim,
         layers=fields.size("num_hidden_layers"),

@@ -1,12 +1,13 @@
 """The fields of a published config.json: each is used, known to change nothing, or an error."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from fastgenome.errors import CheckpointError
+from fastgenome.errors import ArgumentError, CheckpointError
 
 T = TypeVar("T", int, float, bool, str)
 Choice = TypeVar("Choice")
+Built = TypeVar("Built")
 
 # Fields of every transformers config that do not change what the network computes in evaluation.
 _DEAD = {
@@ -90,6 +91,13 @@ class PublishedConfig:
     def ignore(self, *fields: str) -> None:
         """These fields are known to change nothing in this family."""
         self._seen.update(fields)
+
+    def build(self, kind: Callable[..., Built], **values: Any) -> Built:
+        """`kind(**values)`; what it does not accept is a fault of the config."""
+        try:
+            return kind(**values)
+        except ArgumentError as error:
+            raise CheckpointError(f"config.json of {self.name}: {error}") from error
 
     def finish(self) -> None:
         """Refuse fields that are neither used nor known to change nothing."""

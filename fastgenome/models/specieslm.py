@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fastgenome.models.dnabert import is_kmer_bert, load_bert
-from fastgenome.models.model import EmbeddingDefaults, Model
+from fastgenome.models.embeddings import EmbeddingDefaults
+from fastgenome.models.model import Model
 from fastgenome.tokenizers import load_tokenizer
 
 FAMILY = "specieslm"

@@ -6,19 +6,23 @@ and softmax are float32; with bfloat16 weights only the matrix products are bflo
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, cast, get_args, get_origin
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from fastgenome import ops
 from fastgenome.errors import ArgumentError
-from fastgenome.models.attention import packed_attention, rotary_table, rotate
+from fastgenome.models.attention import attention_received, packed_attention, rotary_table, rotate
 from fastgenome.models.encoder import HiddenStates, Packing, layer_indices, packing_of
 from fastgenome.models.stem import BASES, BaseStem, EmbeddingStem
+from fastgenome.ops import Activation
 
 Positions = Literal["learned", "rotary", "alibi", "none"]
-Activation = Literal["gelu", "gelu_tanh", "relu", "geglu", "swiglu"]
+FeedForward = Literal["gelu", "gelu_tanh", "relu", "geglu", "swiglu"]
+
+# Gated networks apply the activation to the first half of the rows.
+_GATES: dict[str, Activation] = {"geglu": "gelu", "swiglu": "silu"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class TransformerConfig:
     norm_type: Literal["layer", "rms"] = "layer"
     norm_eps: float = 1e-5
     norm_bias: bool = True
-    activation: Activation = "gelu"
+    activation: FeedForward = "gelu"
     causal: bool = False
     qkv_bias: bool = True
     output_bias: bool = True
@@ -123,10 +127,20 @@ def make_norm(config: TransformerConfig) -> nn.Module:
     return nn.LayerNorm(config.dim, eps=config.norm_eps, bias=config.norm_bias)
 
 
-def linear(layer: nn.Linear, x: Tensor) -> Tensor:
+def linear(layer: nn.Linear, x: Tensor, activation: Activation = "none") -> Tensor:
     """Apply a linear layer in the type of its weights, so that a float32 stream may feed bfloat16 weights."""
-    output: Tensor = layer(x.to(layer.weight.dtype))
-    return output
+    if type(layer) is nn.Linear:
+        return ops.linear(x, layer.weight, layer.bias, activation)
+    return ops.activate(layer(x.to(layer.weight.dtype)), activation)
+
+
+def gated_linear(layer: nn.Linear, x: Tensor, activation: Activation) -> Tensor:
+    """Apply a linear layer whose first half of outputs, activated, weighs the second."""
+    if type(layer) is nn.Linear:
+        return ops.gated_linear(x, layer.weight, layer.bias, activation)
+    gate, value = layer(x.to(layer.weight.dtype)).chunk(2, -1)
+    product: Tensor = ops.activate(gate, activation) * value
+    return product
 
 
 class TransformerLayer(nn.Module):
@@ -156,32 +170,30 @@ class TransformerLayer(nn.Module):
         x = self.ffn_norm(x + self._feed_forward(x))
         return x
 
+    def attention_received(self, x: Tensor, packing: Packing, rotations: Tensor | None) -> Tensor:
+        """What each row of the layer's input receives, (rows,): the mean over heads and queries."""
+        query, key, _ = self._query_key_value(self.attention_norm(x) if self.pre_norm else x, rotations)
+        return attention_received(query, key, packing, causal=self.causal, alibi=self.alibi)
+
     def _attend(self, x: Tensor, packing: Packing, rotations: Tensor | None) -> Tensor:
-        qkv = linear(self.qkv, x).view(
-            len(x), 3, self.heads, x.shape[1] // self.heads
-        )  # (rows, 3, heads, head_dim)
+        query, key, value = self._query_key_value(x, rotations)
+        mixed = packed_attention(query, key, value, packing, causal=self.causal, alibi=self.alibi)
+        return linear(self.output, mixed)
+
+    def _query_key_value(self, x: Tensor, rotations: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """(rows, heads, head_dim) each."""
+        qkv = linear(self.qkv, x).view(len(x), 3, self.heads, x.shape[1] // self.heads)
         query_key, value = qkv[:, :2], qkv[:, 2]
         if rotations is not None:
             query_key = rotate(query_key, rotations)
         query, key = query_key.unbind(1)
-        mixed = packed_attention(query, key, value, packing, causal=self.causal, alibi=self.alibi)
-        return linear(self.output, mixed)
+        return query, key, value
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        wide = linear(self.up, x)
-        match self.activation:
-            case "gelu":
-                wide = F.gelu(wide)
-            case "gelu_tanh":
-                wide = F.gelu(wide, approximate="tanh")
-            case "relu":
-                wide = F.relu(wide)
-            case "geglu":
-                gate, wide = wide.chunk(2, 1)
-                wide = F.gelu(gate) * wide
-            case "swiglu":
-                gate, wide = wide.chunk(2, 1)
-                wide = F.silu(gate) * wide
+        if self.activation in _GATES:
+            wide = gated_linear(self.up, x, _GATES[self.activation])
+        else:
+            wide = linear(self.up, x, cast(Activation, self.activation))
         return linear(self.down, wide)
 
 
@@ -193,6 +205,7 @@ class Transformer(nn.Module):
         self.config = config
         outer = config.embedding_dim or config.dim
         self.vocabulary_size = config.vocabulary_size
+        self.has_attention = True
         self.widths = (config.dim,) * config.layers + (outer,)
         self.stride = config.stem_stride
         self.stem = _make_stem(config)
@@ -214,25 +227,33 @@ class Transformer(nn.Module):
         offsets: Tensor,
         layers: Sequence[int] = (-1,),
         token_types: Tensor | None = None,
+        *,
+        attention: bool = False,
     ) -> HiddenStates:
-        """Hidden states of a packed batch, float32.
+        """Hidden states of a packed batch, float32, and with `attention` the attention that rows receive.
 
         `ids` (total,) int32 or int64 on the model's device, `offsets` (n + 1,) int64 on the CPU,
         `token_types` (rows,) or None for type 0. `layers`: 0 is the embedding output, `n_layers` or -1 the
         last layer, after the final norm where there is one. Layers above the highest wanted are not run.
         """
         wanted = layer_indices(layers, len(self.widths))
+        if attention and 0 in wanted:
+            raise ArgumentError("layer 0, the embedding output, has no attention")
         x, offsets = self.stem(ids, offsets)
         packing = packing_of(offsets, x.device)
         x = self._embed(x, ids, packing, token_types)
         rotations = self._rotations(packing)
-        states = {0: x}
+        states, received = {0: x}, {}
         last = len(self.layers)
         for index in range(1, max(wanted, default=0) + 1):
-            x = self.layers[index - 1](x, packing, rotations)
+            layer = cast(TransformerLayer, self.layers[index - 1])
+            if attention and index in wanted:
+                received[index] = layer.attention_received(x, packing, rotations)
+            x = layer(x, packing, rotations)
             if index in wanted:
                 states[index] = self._finish(x) if index == last else x
-        return HiddenStates(tuple(states[index] for index in wanted), offsets)
+        weights = tuple(received[index] for index in wanted) if attention else ()
+        return HiddenStates(tuple(states[index] for index in wanted), offsets, weights)
 
     def _finish(self, x: Tensor) -> Tensor:
         x = self.final_norm(x)
@@ -306,7 +327,7 @@ class MaskedLanguageHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(rows, dim) -> (rows, outputs), float32."""
-        x = self.norm(F.gelu(linear(self.dense, x)).float())
+        x = self.norm(linear(self.dense, x, "gelu").float())
         return linear(self.decoder, x).float()
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastgenome.errors import ArgumentError, SequenceTooLongError
 from fastgenome.progress import progress_bar
@@ -54,10 +55,17 @@ class TableReport:
         )
 
 
+class Repeated(NamedTuple):
+    """Columns with `counts[i]` rows, one behind the other, for sequence i."""
+
+    columns: Mapping[str, Column]
+    counts: NDArray[np.int64]  # (n,)
+
+
 def write_sequence_table(
     source: str | Path | Sequence[str],
     out: str | Path,
-    compute: Callable[[list[str]], Mapping[str, Column]],
+    compute: Callable[[list[str]], Mapping[str, Column] | Repeated],
     *,
     min_length: int = 1,
     window: int | None = None,
@@ -71,7 +79,7 @@ def write_sequence_table(
     Args:
         source: see ``read_sequences``.
         out: see ``open_writer``; nothing stands there unless the whole job succeeds.
-        compute: cleaned sequences (n) to columns of n values or vectors.
+        compute: cleaned sequences (n) to columns of n values or vectors, or to several rows for each.
         min_length: records below it are rejected, windows below it counted and left out.
         window, stride: in bases; stride is window by default. The columns start and end then are
             0-based, half-open.
@@ -101,8 +109,9 @@ def write_sequence_table(
             kept = [piece for piece in pieces if len(piece.sequence) >= min_length]
             too_short += len(pieces) - len(kept)
             if kept:
-                writer.write(_beside(_places(kept), _computed(compute, kept)))
-                rows += len(kept)
+                columns = _computed(compute, kept)
+                writer.write(columns)
+                rows += len(next(iter(columns.values())))
                 bases += sum(len(piece.sequence) for piece in kept)
             rate = bases / (time.perf_counter() - started) / 1e3
             advance(reader.bytes_read - done, f"{rows:,} rows, {bases / 1e6:.1f} Mbp, {rate:.0f} kbp/s")
@@ -119,13 +128,17 @@ def _refuse_replacing(source: object, out: str | Path) -> None:
 
 
 def _computed(
-    compute: Callable[[list[str]], Mapping[str, Column]], pieces: Sequence[SequenceRecord | Window]
+    compute: Callable[[list[str]], Mapping[str, Column] | Repeated], pieces: Sequence[SequenceRecord | Window]
 ) -> Mapping[str, Column]:
     """The columns of these pieces; an error about one of them names its record."""
     try:
-        return compute([piece.sequence for piece in pieces])
+        computed = compute([piece.sequence for piece in pieces])
     except SequenceTooLongError as error:
         raise SequenceTooLongError(f"record {pieces[error.index].id!r}: {error}", error.index) from None
+    if not isinstance(computed, Repeated):
+        return _beside(_places(pieces), computed)
+    repeated = [piece for piece, count in zip(pieces, computed.counts, strict=True) for _ in range(count)]
+    return _beside(_places(repeated), computed.columns)
 
 
 def _beside(places: dict[str, Column], columns: Mapping[str, Column]) -> dict[str, Column]:

@@ -1,0 +1,227 @@
+"""Published families: what they refuse, what they write, and how their embeddings are defined."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import fastgenome as fg
+from fastgenome.errors import ArgumentError, CheckpointError, SequenceTooLongError
+from fastgenome.models.model import Model
+
+PARITY = Path(__file__).resolve().parents[2] / "shared" / "parity"
+FIXTURES = sorted(path.parent for path in PARITY.glob("*/model.safetensors"))
+if not FIXTURES:
+    pytest.skip("needs the fixtures of ../shared/parity", allow_module_level=True)
+
+
+def load(directory: Path, **options: Any) -> Model:
+    return fg.load(directory, device="cpu", dtype="float32", **options)
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Callable[[str], Path]:
+    """Makes a directory of one's own of a fixture's model."""
+
+    def copy(name: str) -> Path:
+        target = tmp_path / name
+        target.mkdir()
+        for path in (PARITY / name).iterdir():
+            if path.name not in ("expected.safetensors", "inputs.json", "meta.json", "tokenization.json"):
+                shutil.copyfile(path, target / path.name)
+        return target
+
+    return copy
+
+
+def change_config(directory: Path, **changes: object) -> None:
+    path = directory / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def change_tensors(directory: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
+    tensors = load_file(directory / "model.safetensors")
+    change(tensors)
+    save_file(tensors, directory / "model.safetensors")
+
+
+@pytest.mark.parametrize("fixture", FIXTURES, ids=lambda path: path.name)
+def test_saved_model_has_the_published_tensors_and_loads_again(fixture: Path, tmp_path: Path) -> None:
+    model = load(fixture)
+    model.save(tmp_path)
+    published, saved = load_file(fixture / "model.safetensors"), load_file(tmp_path / "model.safetensors")
+    for name, tensor in saved.items():
+        torch.testing.assert_close(tensor, published[name], rtol=0, atol=0)
+    for path in fixture.iterdir():
+        if path.suffix in (".txt", ".json") and not (tmp_path / path.name).exists():
+            shutil.copyfile(path, tmp_path / path.name)
+    sequences = ["ACGTACGTTTGACCA" * 4, "GGGATTTACAC"]
+    np.testing.assert_array_equal(load(tmp_path).embed(sequences), model.embed(sequences))
+
+
+@pytest.mark.parametrize("fixture", FIXTURES, ids=lambda path: path.name)
+def test_unknown_field_of_a_config_is_refused(fixture: Path, copied: Callable[[str], Path]) -> None:
+    directory = copied(fixture.name)
+    change_config(directory, attention_twist=True)
+    with pytest.raises(CheckpointError, match="effect is not known: attention_twist"):
+        load(directory)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("dnabert_1", {"hidden_act": "tanh"}, "hidden_act is 'tanh'; supported is gelu"),
+        ("dnabert_1", {"position_embedding_type": "relative_key"}, "supported is 'absolute'"),
+        ("dnabert_1", {"is_decoder": True}, "is_decoder is True; supported is False"),
+        ("dnabert_1", {"hidden_size": "32"}, "hidden_size is '32', expected int"),
+        ("dnabert_1", {"hidden_size": None}, "lacks the field 'hidden_size'"),
+        ("dnabert_1", {"num_attention_heads": 0}, "num_attention_heads is 0, expected at least 1"),
+        ("dnabert_1", {"num_attention_heads": 5}, "dim must be a multiple of heads"),
+        ("dnabert_1", {"vocab_size": 100}, "4101 ids, the model 100 embeddings"),
+        ("dnabert2_1", {"hidden_act": "relu"}, "hidden_act is 'relu'; supported is 'gelu'"),
+        ("nt_v2_1", {"emb_layer_norm_before": True}, "emb_layer_norm_before is True"),
+        ("nt_v2_1", {"position_embedding_type": "alibi"}, "'alibi'; supported is absolute, rotary"),
+        ("nt_v2_1", {"hidden_size": 36, "num_attention_heads": 4}, "rotary positions need an even"),
+        ("opt_1", {"activation_function": "gelu"}, "activation_function is 'gelu'"),
+        ("opt_1", {"_remove_final_layer_norm": True}, "_remove_final_layer_norm is True"),
+    ],
+)
+def test_config_that_is_not_supported_is_refused(
+    copied: Callable[[str], Path], name: str, changes: dict[str, object], message: str
+) -> None:
+    directory = copied(name)
+    change_config(directory, **changes)
+    with pytest.raises(CheckpointError, match=message):
+        load(directory)
+
+
+def test_missing_and_unexpected_tensors_are_listed(copied: Callable[[str], Path]) -> None:
+    directory = copied("nt_v2_1")
+
+    def rename(tensors: dict[str, Tensor]) -> None:
+        tensors["esm.encoder.layer.1.attention.self.qry.weight"] = tensors.pop(
+            "esm.encoder.layer.1.attention.self.query.weight"
+        )
+
+    change_tensors(directory, rename)
+    with pytest.raises(
+        CheckpointError,
+        match=r"missing esm\.encoder\.layer\.1\.attention\.self\.query\.weight; unexpected .*qry",
+    ):
+        load(directory)
+
+
+@pytest.mark.parametrize("part", ["query", "key", "value"])
+def test_parts_of_a_fused_tensor_must_have_their_own_shapes(copied: Callable[[str], Path], part: str) -> None:
+    directory = copied("dnabert_1")
+    stem = "bert.encoder.layer.0.attention.self"
+
+    def move_a_row(tensors: dict[str, Tensor]) -> None:
+        other = "value" if part == "query" else "query"
+        moved = tensors[f"{stem}.{part}.weight"]
+        tensors[f"{stem}.{other}.weight"] = torch.cat([tensors[f"{stem}.{other}.weight"], moved[-1:]])
+        tensors[f"{stem}.{part}.weight"] = moved[:-1].clone()
+
+    change_tensors(directory, move_a_row)
+    with pytest.raises(CheckpointError, match=rf"{part}\.weight: shape \(31, 32\)"):
+        load(directory)
+
+
+def test_integers_for_weights_are_refused(copied: Callable[[str], Path]) -> None:
+    directory = copied("opt_1")
+    name = "model.decoder.layers.0.fc1.weight"
+    change_tensors(directory, lambda tensors: tensors.update({name: tensors[name].long()}))
+    with pytest.raises(CheckpointError, match=r"fc1\.weight: type torch\.int64"):
+        load(directory)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_floating_type_load_as_float32(
+    copied: Callable[[str], Path], dtype: torch.dtype
+) -> None:
+    directory = copied("opt_1")
+    change_tensors(directory, lambda tensors: tensors.update({k: v.to(dtype) for k, v in tensors.items()}))
+    model = load(directory)
+    expected = load_file(PARITY / "opt_1" / "model.safetensors")["model.decoder.embed_tokens.weight"]
+    found = model.encoder.stem.embedding.weight  # type: ignore[attr-defined]
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.detach(), expected.to(dtype).float(), rtol=0, atol=0)
+
+
+def test_a_copy_that_differs_from_what_it_is_tied_to_is_refused(copied: Callable[[str], Path]) -> None:
+    directory = copied("dnabert_1")
+    change_tensors(directory, lambda tensors: tensors["cls.predictions.decoder.weight"].add_(1))
+    with pytest.raises(CheckpointError, match=r"decoder\.weight must be the same as .*word_embeddings"):
+        load(directory)
+
+
+def test_tied_weights_are_one_parameter_in_float32_and_apart_in_bfloat16() -> None:
+    model = load(PARITY / "opt_1")
+    network: Any = model.network
+    assert network.head.decoder.weight is network.encoder.stem.embedding.weight
+    rounded: Any = fg.load(PARITY / "opt_1", device="cpu", dtype="bfloat16").network
+    assert rounded.head.decoder.weight.dtype == torch.bfloat16
+    assert rounded.encoder.stem.embedding.weight.dtype == torch.float32
+
+
+def test_old_names_of_norms_are_read(copied: Callable[[str], Path]) -> None:
+    directory = copied("dnabert_1")
+
+    def rename(tensors: dict[str, Tensor]) -> None:
+        for name in [name for name in tensors if "LayerNorm" in name]:
+            old = name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta")
+            tensors[old] = tensors.pop(name)
+
+    change_tensors(directory, rename)
+    sequences = ["ACGTACGTTTGACCA"]
+    np.testing.assert_array_equal(
+        load(directory).embed(sequences), load(PARITY / "dnabert_1").embed(sequences)
+    )
+
+
+def test_options_are_for_the_families_that_take_them() -> None:
+    with pytest.raises(ArgumentError, match="models of the family dnabert take none"):
+        load(PARITY / "dnabert_1", species="candida_glabrata")
+    prompted = load(PARITY / "opt_1", prompt="DNA Promoter")
+    assert prompted.tokenizer.prefix_length > load(PARITY / "opt_1").tokenizer.prefix_length == 1
+
+
+def test_sequence_beyond_the_limit_names_window() -> None:
+    model = load(PARITY / "dnabert_1")
+    assert model.max_length == 512
+    model.embed(["A" * 515])
+    with pytest.raises(SequenceTooLongError, match="window="):
+        model.embed(["ACGTACGT", "A" * 516])
+    assert load(PARITY / "nt_v1_1").max_length == 1000
+    assert load(PARITY / "nt_v2_1").max_length == 2048
+    assert load(PARITY / "dnabert2_1").max_length is None
+
+
+def test_specieslm_averages_late_layers_and_all_tokens() -> None:
+    from transformers import BertConfig, BertModel
+
+    directory = PARITY / "specieslm_1"
+    values = json.loads((directory / "config.json").read_text())
+    reference = BertModel(BertConfig(**values))
+    weights = load_file(directory / "model.safetensors")
+    stripped = {k.removeprefix("bert."): v for k, v in weights.items() if k.startswith("bert.")}
+    stripped.pop("embeddings.position_ids", None)
+    reference.load_state_dict(stripped)
+    model = load(directory, species="saccharomyces_cerevisiae")
+    sequences = ["ACGTTGCAACGGT", "TTTACCGAGATAACCCATG"]
+    for sequence, embedding in zip(sequences, model.embed(sequences), strict=True):
+        ids = torch.from_numpy(model.tokenizer([sequence]).ids).long()[None]
+        assert ids[0, 1] == model.tokenizer.vocabulary["saccharomyces_cerevisiae"]
+        with torch.no_grad():
+            states = reference.eval()(input_ids=ids, output_hidden_states=True).hidden_states
+        # Of 12 layers these are 8 … 12; of the 4 here, 2 … 4.
+        expected = torch.stack(states[2:]).mean(0)[0].mean(0)
+        np.testing.assert_allclose(embedding, expected.numpy(), rtol=0, atol=1e-5)
+    assert model.embed(sequences, average_layers=False).shape[1] == 3 * model.dim
