@@ -50,7 +50,7 @@ class HubModel:
 def hub_model(name: str) -> HubModel | None:
     """The model that "owner/name" or "owner/name@revision" means; None for a name of another form."""
     match = _HUB_ID.fullmatch(name)
-    if match is None or ".." in name:
+    if match is None:
         return None
     repository, revision = match.groups()
     entry = registered(repository, revision)
