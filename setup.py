@@ -37,6 +37,7 @@ setup(
     package_dir={"fastgenome.kernels": "kernels"},
     package_data={
         "fastgenome": ["py.typed", "_core.pyi"],
+        "fastgenome.models": ["published_figures.json"],
         "fastgenome.models.tiny_weights": ["config.json", "model.safetensors"],
     },
     ext_modules=[core],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fastgenome.cli_models import convert, models, verify
 from fastgenome.cli_options import (
     AllN,
     Device,
@@ -291,24 +292,8 @@ def pretrain(
         output.add(f"model saved in {out}", out=str(out))
 
 
-@app.command()
-def models(as_json: Json = False) -> None:
-    """List the models that load by name."""
-    with command(as_json) as output:
-        from fastgenome.models.registry import REGISTRY
-
-        output.report["models"] = {}
-        for name, entry in REGISTRY.items():
-            size = f"{entry.size_bytes / 1e6:.1f} MB" if entry.size_bytes else "not on this machine"
-            output.add(f"{name}: {entry.description} ({size}, {entry.licence}, {entry.source})")
-            output.report["models"][name] = {
-                "family": entry.family,
-                "source": entry.source,
-                "licence": entry.licence,
-                "size_bytes": entry.size_bytes,
-                "sha256": entry.sha256,
-                "description": entry.description,
-            }
+for _command in (models, verify, convert):
+    app.command()(_command)
 
 
 @app.callback(invoke_without_command=True)

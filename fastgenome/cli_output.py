@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -63,13 +64,15 @@ def command(as_json: bool, *, emissions: bool = False, out: str = "") -> Iterato
     """Run a command's body and print its report when it ends well.
 
     Errors of fastgenome and of the system become one line and exit status 1; the account of a strict reading
-    is printed before it.
+    is printed before it. Warnings become one line each.
     """
     output = Output(as_json, stdout_taken=out == "-")
     failure: Exception | None = None
     footprint = None
     try:
         with ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings())
+            warnings.showwarning = _show_warning
             if emissions:
                 from fastgenome.emissions import track_emissions
 
@@ -91,6 +94,10 @@ def command(as_json: bool, *, emissions: bool = False, out: str = "") -> Iterato
     if failure is not None:
         output.fail(failure)
         raise typer.Exit(1)
+
+
+def _show_warning(message: Warning | str, *place: Any, **rest: Any) -> None:
+    print(f"fastgenome: warning: {message}", file=sys.stderr)
 
 
 def _message(error: Exception) -> str:

@@ -54,6 +54,7 @@ ROOMS = [
     ("studies", 5),
     ("cli_options", 5),
     ("cli_output", 5),
+    ("cli_models", 5),
     ("cli", 5),
 ]
 CORE_USERS = {"tokenizers", "features", "sequences", "genome"}

@@ -17,6 +17,7 @@ from fastgenome.errors import CheckpointError
 from fastgenome.models.checkpoint import (
     WeightFiles,
     assign_tensors,
+    check_links,
     read_config,
     read_tensors,
     save_checkpoint,
@@ -175,9 +176,9 @@ def test_read_tensors_refuses_shards_unlike_their_index(
         read_tensors(sharded)
 
 
-def test_read_tensors_never_unpickles(tmp_path: Path) -> None:
+def test_read_tensors_opens_no_pickle_unasked(tmp_path: Path) -> None:
     torch.save(TENSORS, tmp_path / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match="neither"):
+    with pytest.raises(CheckpointError, match="is not that of a release known here"):
         read_tensors(tmp_path)
     torch.save(TENSORS, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="cannot be read as safetensors"):
@@ -191,6 +192,56 @@ def test_read_config_refuses_what_is_no_json_object(tmp_path: Path, content: str
         read_config(tmp_path)
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_config(tmp_path / "nowhere")
+
+
+def link(directory: Path, name: str, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text("{}")
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / name).symlink_to(os.path.relpath(target, directory))
+
+
+@pytest.mark.parametrize(
+    ("directory", "target"),
+    [
+        ("models--a--b/snapshots/c0ffee", "models--a--b/blobs/1234"),
+        ("models--a--b/snapshots/c0ffee", "blobs/12/1234"),
+        ("model", "model/other.json"),
+    ],
+    ids=["blob", "shared-blob", "inside"],
+)
+def test_check_links_knows_the_hubs_cache(tmp_path: Path, directory: str, target: str) -> None:
+    link(tmp_path / directory, "config.json", tmp_path / target)
+    check_links(tmp_path / directory)
+    # By another name for the directory, too.
+    (tmp_path / "name").symlink_to(tmp_path / directory)
+    check_links(tmp_path / "name")
+
+
+@pytest.mark.parametrize(
+    ("directory", "target"),
+    [
+        ("models--a--b/snapshots/c0ffee", "models--x--y/blobs/1234"),
+        ("models--a--b/snapshots/c0ffee", "models--a--b/snapshots/other/config.json"),
+        ("models--a--b/snapshots/c0ffee", "models--a--b/secret"),
+        ("models--a--b/snapshots/c0ffee", "blobs/1234"),
+        ("models--a--b/other/c0ffee", "models--a--b/blobs/1234"),
+        ("model", "secret"),
+        ("model", "model/sub/secret"),
+    ],
+    ids=["other-repository", "other-commit", "beside", "not-a-blob", "no-snapshot", "outside", "subfolder"],
+)
+def test_check_links_refuses_links_that_lead_out(tmp_path: Path, directory: str, target: str) -> None:
+    link(tmp_path / directory, "vocab.txt", tmp_path / target)
+    with pytest.raises(CheckpointError, match=r"vocab\.txt is a link to .*nothing outside"):
+        check_links(tmp_path / directory)
+
+
+def test_check_links_minds_only_what_is_read(tmp_path: Path) -> None:
+    link(tmp_path / "model", "README.md", tmp_path / "README.md")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "model" / "runs").symlink_to(tmp_path / "runs")
+    check_links(tmp_path / "model")
 
 
 def test_assign_tensors_fills_a_module_without_storage() -> None:

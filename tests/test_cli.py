@@ -10,11 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from small_checkpoints import write_tiny
 from typer.testing import CliRunner, Result
 
 import fastgenome as fg
 from fastgenome.cli import app
 from fastgenome.errors import InputError
+from fastgenome.models import REGISTRY, RegisteredModel
 from fastgenome.scoring import sequence_table
 from fastgenome.scoring.writers import TableWriter
 
@@ -542,11 +544,64 @@ def test_pretrain_makes_a_model_that_embeds(tmp_path: Path) -> None:
     assert np.load(out).shape[0] == 120
 
 
-def test_models_lists_tiny() -> None:
-    result = run("models", "--json")
-    tiny = json.loads(result.stdout)["models"]["tiny"]
-    assert tiny["licence"] == "Apache-2.0"
-    assert tiny["size_bytes"] <= 8_000_000
+def test_models_lists_source_revision_licence_and_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    listed = json.loads(run("models", "--json").stdout)["models"]
+    assert listed["tiny"]["licence"] == "Apache-2.0"
+    assert listed["tiny"]["cached"]
+    assert listed["tiny"]["size_bytes"] <= 8_000_000
+    published = listed["dnabert2"]
+    assert published["repository"] == "zhihan1996/DNABERT-2-117M"
+    assert (published["parameters"], published["size_bytes"]) == (117_000_000, None)
+    assert (published["cached"], published["verifiable"]) == (False, True)
+    lines = run("models").stdout.splitlines()
+    assert len(lines) == len(listed) + 1
+    row = next(line for line in lines if line.startswith("nt-v2-50m "))
+    assert "CC-BY-NC-SA-4.0" in row
+    assert f"@{listed['nt-v2-50m']['revision'][:12]}" in row
+
+
+def test_models_finds_what_is_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    listed = json.loads(run("models", "--json").stdout)["models"]["dnabert2"]
+    place = tmp_path / "models--zhihan1996--DNABERT-2-117M" / "snapshots" / listed["revision"]
+    place.mkdir(parents=True)
+    for file in ("config.json", "tokenizer.json", "pytorch_model.bin"):
+        assert not json.loads(run("models", "--json").stdout)["models"]["dnabert2"]["cached"]
+        (place / file).write_bytes(b"12345")
+    listed = json.loads(run("models", "--json").stdout)["models"]["dnabert2"]
+    assert (listed["cached"], listed["size_bytes"], listed["directory"]) == (True, 5, str(place))
+
+
+def test_a_licence_that_excludes_commerce_is_shown_in_one_line(
+    tmp_path: Path, fasta: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = write_tiny(tmp_path / "model")
+    entry = RegisteredModel("limited", "tiny", "CC-BY-NC-4.0", "a test", directory=directory)
+    monkeypatch.setitem(REGISTRY, "limited", entry)
+    result = run("embed", fasta, "--model", "limited", "--window", 300, "-o", tmp_path / "out.npy")
+    assert result.exit_code == 0, result.output
+    line = "fastgenome: warning: the weights of 'limited' are under CC-BY-NC-4.0: not for commercial use"
+    assert result.stderr.splitlines() == [line]
+
+
+def test_convert_makes_a_directory_that_loads(tmp_path: Path) -> None:
+    legacy = write_tiny(tmp_path / "legacy", legacy=True)
+    result = run("convert", legacy, "-o", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert (report["family"], report["read"]) == ("tiny", ["pytorch_model.bin"])
+    assert fg.load(report["directory"]).embed(["ACGTACGTAC"]).shape == (1, 32)
+    again = run("convert", tmp_path / "out", "-o", tmp_path / "again")
+    assert again.exit_code == 1
+    assert "holds safetensors already" in again.stderr
+    assert not (tmp_path / "again").exists()
 
 
 def test_command_runs_as_a_program() -> None:

@@ -324,10 +324,11 @@ def test_load_ignores_and_runs_no_code_of_the_directory(model: Model, tmp_path: 
 def test_load_checks_the_pinned_digest(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model.save(tmp_path)
     digest = models.load(tmp_path).sha256
-    entry = replace(models.REGISTRY["tiny"], name="pinned", directory=tmp_path, sha256=digest)
+    entry = replace(
+        models.REGISTRY["tiny"], name="pinned", directory=tmp_path, digests={"model.safetensors": digest}
+    )
     monkeypatch.setitem(models.REGISTRY, "pinned", entry)
     assert models.load("pinned").name == "pinned"
-    assert entry.size_bytes == (tmp_path / "model.safetensors").stat().st_size
     weights = bytearray((tmp_path / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (tmp_path / "model.safetensors").write_bytes(weights)
@@ -389,9 +390,8 @@ def test_models_import_neither_transformers_nor_triton() -> None:
 
 def test_tiny_is_pinned_small_and_as_documented() -> None:
     entry = models.REGISTRY["tiny"]
-    assert entry.sha256
     assert entry.directory
-    assert models.load("tiny").sha256 == entry.sha256
+    assert models.load("tiny").sha256 == entry.digests["model.safetensors"]
     assert sum(path.stat().st_size for path in entry.directory.iterdir()) <= 8_000_000
     model = models.load("tiny")
     assert model.config == create(TinyConfig()).config

@@ -1,17 +1,19 @@
-"""Models by name or directory."""
+"""Models by name, hub id or directory."""
 
 from pathlib import Path
 
 import torch
 
-from fastgenome.errors import CheckpointError, ModelError
+from fastgenome.models.conversion import convert
 from fastgenome.models.device import choose_device, choose_dtype
 from fastgenome.models.families import load_family
+from fastgenome.models.licences import LicenceWarning, show_licence
 from fastgenome.models.model import Model
 from fastgenome.models.registry import REGISTRY, RegisteredModel
+from fastgenome.models.sources import find_model
 from fastgenome.models.transformer import cast_products
 
-__all__ = ["REGISTRY", "Model", "RegisteredModel", "load"]
+__all__ = ["REGISTRY", "LicenceWarning", "Model", "RegisteredModel", "convert", "load"]
 
 
 def load(
@@ -22,30 +24,26 @@ def load(
     species: str | None = None,
     prompt: str | None = None,
 ) -> Model:
-    """Load a model by its registered name or from a directory; no code of the model is ever executed.
+    """Load a model by its registered name, from a directory, or by its id in the Hugging Face hub.
 
-    A registered name wins over a directory of that name (write "./tiny" for the directory). `device="auto"`
+    No code of the model is ever executed. A registered name wins over a directory of that name (write
+    "./tiny" for the directory), a directory over the id "owner/name" or "owner/name@revision". Files of the
+    hub come through its cache; what is cached at a pinned revision loads without a network. `device="auto"`
     is CUDA where available; `dtype="auto"` is bfloat16 where the device computes it natively, else float32.
-    `species` is for SpeciesLM and `prompt` for OPT, see `load_tokenizer`.
-    Raises ModelError for an unknown name, CheckpointError for files that are missing, damaged or do not fit.
+    `species` is for SpeciesLM and `prompt` for OPT, see `load_tokenizer`. Warns, once for each model, of a
+    licence that excludes commercial use (LicenceWarning). Raises ModelError for a name that is unknown or out
+    of reach, CheckpointError for files that are missing, damaged or do not fit.
     """
     place = choose_device(device)
     precision = choose_dtype(dtype, place)
-    entry = REGISTRY.get(name) if isinstance(name, str) else None
-    directory = entry.directory if entry and entry.directory else Path(name)
-    if not directory.is_dir():
-        known = ", ".join(sorted(REGISTRY))
-        raise ModelError(f"no model {str(name)!r}: neither a registered name ({known}) nor a directory")
+    source = find_model(name)
     # Tensors made in inference mode could never be trained.
     with torch.inference_mode(False):
-        model = load_family(directory, {"species": species, "prompt": prompt})
-        if entry and entry.sha256 and model.sha256 != entry.sha256:
-            raise CheckpointError(
-                f"the weights of {name!r} have sha256 {model.sha256}, expected {entry.sha256}: "
-                "the files are damaged or of another release; install them again"
-            )
-        # A relative directory would be another one wherever the name is used again.
-        model.name = entry.name if entry else str(directory.resolve())
+        model = load_family(source.directory, {"species": species, "prompt": prompt})
+        model.name = source.name
+        if source.entry:
+            model.licence = source.entry.licence
+        show_licence(model.name, model.licence)
         cast_products(model.network, precision)
         model.network.to(place).eval()
         return model

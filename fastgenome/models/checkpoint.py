@@ -1,8 +1,9 @@
-"""Reading and writing a model's directory: config.json and safetensors, nothing executable.
+"""Reading and writing a model's directory: config.json and weights, nothing executable.
 
-Only files directly inside the directory are opened, by names without any path in them (a link that lies in
-the directory is followed: hub caches are made of links). Every tensor must be wanted and every wanted tensor
-present, with its shape.
+Only files directly inside the directory are opened, by names without any path in them. A link is followed
+only to a file of the directory itself, or from a snapshot of the hub's cache to its blobs. Every tensor must
+be wanted and every wanted tensor present, with its shape. Bits that were flipped among the numbers of a file
+are seen only where its digest is known.
 """
 
 import hashlib
@@ -17,11 +18,24 @@ from torch import Tensor, nn
 
 from fastgenome.atomic import atomic_file
 from fastgenome.errors import CheckpointError
+from fastgenome.models.legacy_weights import read_legacy
+from fastgenome.models.registry import pinned_digests
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+# The first of these that is there gives the weights; an index names the files that hold them.
+_CANDIDATES = (
+    WEIGHTS,
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "weights.ckpt",
+)
+# Files that are read from a model's directory, and no others.
+_SUFFIXES = (".json", ".txt", ".safetensors", ".bin", ".ckpt")
 _LISTED = 10
+# Bytes that are hashed in less time than anyone notices.
+_SMALL = 64 << 20
 
 
 def read_config(directory: str | Path) -> dict[str, Any]:
@@ -29,28 +43,95 @@ def read_config(directory: str | Path) -> dict[str, Any]:
     return _read_json(Path(directory), CONFIG)
 
 
-def read_tensors(directory: str | Path) -> dict[str, Tensor]:
-    """All tensors of model.safetensors, or of the shards that its index names, by name.
+def read_tensors(directory: str | Path, *, trusted: bool = False) -> dict[str, Tensor]:
+    """All tensors of the directory's weights by name, from safetensors, else .bin or .ckpt, one or several.
 
-    Raises CheckpointError for a missing, truncated or damaged file, for an index that names a file outside
-    the directory, and for shards that do not hold exactly what the index says.
+    Numbers of safetensors are mapped, not copied. A .bin or .ckpt is read only where its digest is pinned in
+    the registry, or where the user has `trusted` it. Raises CheckpointError for any other, for a missing,
+    truncated or damaged file, for an index that names a file outside the directory, and for shards that do
+    not hold exactly what the index says.
     """
+    directory = Path(directory)
+    pinned = None if trusted else pinned_digests()
+    tensors: dict[str, Tensor] = {}
+    for file, expected in weight_files(directory).items():
+        path = directory / file
+        found = read_legacy(path, pinned=pinned) if is_legacy(file) else _read_safetensors(path)
+        if expected is not None and found.keys() != expected:
+            raise CheckpointError(describe_difference(f"{path} against its index", expected, set(found)))
+        tensors |= found
+    return tensors
+
+
+def is_legacy(file: str) -> bool:
+    """Whether a file of weights is a pickle."""
+    return file.endswith((".bin", ".ckpt"))
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError, safe_open
 
-    directory = Path(directory)
-    tensors: dict[str, Tensor] = {}
-    for file, expected in _weight_files(directory).items():
+    try:
+        with safe_open(str(path), framework="pt") as shard:
+            return {name: shard.get_tensor(name) for name in shard.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
+
+
+def check_links(directory: Path) -> None:
+    """CheckpointError for a file to be read that is a link out of the directory, or no file at all.
+
+    The hub's cache, whose snapshots are made of links into the blobs beside them, is as it should be.
+    """
+    home = directory.resolve()
+    for path in home.iterdir():
+        if not path.name.endswith(_SUFFIXES) or path.is_dir():
+            continue
+        target = path.resolve()
+        if path.is_symlink() and target.parent != home and not _is_blob(home, target):
+            raise CheckpointError(
+                f"{path} is a link to {target}: nothing outside of a model's directory is opened; "
+                "put the file itself there"
+            )
+        if not path.is_file():
+            raise CheckpointError(f"{path} is not a regular file")
+
+
+def _is_blob(home: Path, target: Path) -> bool:
+    """Whether `home` is a snapshot, REPOSITORY/snapshots/COMMIT, and `target` a blob that it may link to.
+
+    Blobs lie in the repository's folder, or, where several have the same, in folders by their first digits.
+    """
+    if home.parent.name != "snapshots":
+        return False
+    repository, cache = home.parents[1:3]
+    return target.parent == repository / "blobs" or target.parent.parent == cache / "blobs"
+
+
+def check_digests(directory: Path, digests: Mapping[str, str], *, large: bool) -> None:
+    """CheckpointError for a file whose SHA-256 is not the one given.
+
+    Files of more than 64 MiB are hashed only if `large`; pickles are not, because whoever reads them does it.
+    """
+    for file, expected in digests.items():
+        path = directory / file
         try:
-            with safe_open(str(directory / file), framework="pt") as shard:
-                names = set(shard.keys())
-                if expected is not None and names != expected:
-                    raise CheckpointError(
-                        describe_difference(f"{directory / file} against {INDEX}", expected, names)
-                    )
-                tensors |= {name: shard.get_tensor(name) for name in names}
-        except (SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(f"{directory / file} cannot be read as safetensors: {error}") from error
-    return tensors
+            if is_legacy(file) or (not large and path.stat().st_size > _SMALL):
+                continue
+            found = file_digest(path)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error}") from error
+        if found != expected:
+            raise CheckpointError(
+                f"{path} has sha256 {found}, expected {expected}: it is damaged or of another release; "
+                "delete it and fetch it again"
+            )
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class WeightFiles:
@@ -62,24 +143,21 @@ class WeightFiles:
 
     def _look(self) -> dict[str, tuple[int, int]]:
         found = {}
-        for file in sorted(_weight_files(self.directory)):
+        for file in sorted(weight_files(self.directory)):
             status = (self.directory / file).stat()
             found[file] = (status.st_size, status.st_mtime_ns)
         return found
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of model.safetensors; of shards, that of their digests, in the order of their names.
+        """SHA-256 of the weights' file; of shards, that of their digests, in the order of their names.
 
         Raises CheckpointError for files that are gone or were changed since they were loaded.
         """
         try:
             if self._look() != self._stamps:
                 raise CheckpointError(f"the weights in {self.directory} have changed since they were loaded")
-            digests = []
-            for file in self._stamps:
-                with (self.directory / file).open("rb") as stream:
-                    digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+            digests = [file_digest(self.directory / file) for file in self._stamps]
         except OSError as error:
             raise CheckpointError(f"the weights in {self.directory} cannot be read again: {error}") from error
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
@@ -137,27 +215,33 @@ def save_checkpoint(
 def _read_json(directory: Path, name: str) -> dict[str, Any]:
     try:
         content = json.loads((directory / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    # Nesting without end is a RecursionError.
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{directory / name} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{directory / name} must hold a JSON object, got {type(content).__name__}")
     return content
 
 
-def _weight_files(directory: Path) -> dict[str, set[str] | None]:
-    """File names in the directory, each with the tensors that an index promises in it (None: no index)."""
-    if (directory / WEIGHTS).exists():
-        return {WEIGHTS: None}
-    if not (directory / INDEX).exists():
-        raise CheckpointError(f"{directory} holds neither {WEIGHTS} nor {INDEX}")
-    weight_map = _read_json(directory, INDEX).get("weight_map")
+def weight_files(directory: Path) -> dict[str, set[str] | None]:
+    """The files of the weights, each with the tensors that an index promises in it (None: no index).
+
+    Raises CheckpointError where there are none, or where an index names anything but plain files.
+    """
+    first = next((name for name in _CANDIDATES if (directory / name).exists()), None)
+    if first is None:
+        raise CheckpointError(f"{directory} holds no weights: neither {' nor '.join(_CANDIDATES)}")
+    if not first.endswith(".json"):
+        return {first: None}
+    suffix = ".bin" if first.endswith(".bin.index.json") else ".safetensors"
+    weight_map = _read_json(directory, first).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{directory / INDEX} has no weight_map")
+        raise CheckpointError(f"{directory / first} has no weight_map")
     files: dict[str, set[str] | None] = {}
     for tensor, file in weight_map.items():
-        if not isinstance(file, str) or not _is_plain_name(file):
+        if not isinstance(file, str) or not _is_plain_name(file, suffix):
             raise CheckpointError(
-                f"{directory / INDEX} names {file!r} for {tensor!r}: only plain names of .safetensors files "
+                f"{directory / first} names {file!r} for {tensor!r}: only plain names of {suffix} files "
                 "inside the model's directory are opened"
             )
         promised = files.setdefault(file, set())
@@ -166,8 +250,8 @@ def _weight_files(directory: Path) -> dict[str, set[str] | None]:
     return files
 
 
-def _is_plain_name(file: str) -> bool:
-    return file.endswith(".safetensors") and not file.startswith(".") and not set(file) & set("/\\:\0")
+def _is_plain_name(file: str, suffix: str) -> bool:
+    return file.endswith(suffix) and not file.startswith(".") and not set(file) & set("/\\:\0")
 
 
 def describe_difference(what: str, expected: set[str], found: set[str]) -> str:

@@ -37,23 +37,29 @@ def load_family(directory: Path, options: Mapping[str, Any]) -> Model:
     does not take.
     """
     config = read_config(directory)
-    family = _family_of(config, directory)
+    family = find_family(config, directory)
+    if family is None:
+        raise CheckpointError(
+            f"{directory / 'config.json'} is of no known family (family {config.get('family')!r}, model_type "
+            f"{config.get('model_type')!r}); known are {', '.join(FAMILIES)}"
+        )
     given = {name: value for name, value in options.items() if value is not None}
     refused = sorted(given.keys() - set(getattr(family, "OPTIONS", ())))
     if refused:
         raise ArgumentError(
             f"{refused[0]}={given[refused[0]]!r}: models of the family {family.FAMILY} take none"
         )
-    model: Model = family.load_directory(directory, config, **given)
+    try:
+        model: Model = family.load_directory(directory, config, **given)
+    # What torch says of sizes that no memory has.
+    except (RuntimeError, TypeError) as error:
+        raise CheckpointError(
+            f"{directory / 'config.json'} describes no network that can be made: {error}"
+        ) from error
     return model
 
 
-def _family_of(config: Mapping[str, Any], directory: Path) -> ModuleType:
-    for name in FAMILIES:
-        module = import_module(f"fastgenome.models.{name}")
-        if module.recognises(config, directory):
-            return module
-    raise CheckpointError(
-        f"{directory / 'config.json'} is of no known family (family {config.get('family')!r}, model_type "
-        f"{config.get('model_type')!r}); known are {', '.join(FAMILIES)}"
-    )
+def find_family(config: Mapping[str, Any], directory: Path) -> ModuleType | None:
+    """The family that a config.json belongs to, if any knows it."""
+    modules = (import_module(f"fastgenome.models.{name}") for name in FAMILIES)
+    return next((module for module in modules if module.recognises(config, directory)), None)
