@@ -28,6 +28,7 @@ UNUSED = (r"(bert\.)?embeddings\.position_ids", r"cls\.seq_relationship\..*")
 def bert_config(fields: PublishedConfig) -> TransformerConfig:
     """The network that a BertConfig describes; CheckpointError for what is not supported."""
     fields.expect("position_embedding_type", "absolute")
+    fields.expect("tie_word_embeddings", True)
     return fields.build(
         TransformerConfig,
         vocabulary_size=fields.size("vocab_size"),

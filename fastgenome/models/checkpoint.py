@@ -31,6 +31,16 @@ _CANDIDATES = (
     "pytorch_model.bin.index.json",
     "weights.ckpt",
 )
+# The vocabulary of a tokenizer and what is said of it.
+VOCABULARY = (
+    "added_tokens.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
 # Files that are read from a model's directory, and no others.
 _SUFFIXES = (".json", ".txt", ".safetensors", ".bin", ".ckpt")
 _LISTED = 10
@@ -210,6 +220,15 @@ def save_checkpoint(
         file.write((json.dumps(config, indent=2) + "\n").encode())
     with atomic_file(directory / WEIGHTS) as file:
         file.write(save(plain, metadata={"format": "pt"}))
+
+
+def copy_vocabulary(source: str | Path, target: str | Path) -> None:
+    """Copy the files of a tokenizer, as far as `source` has them, to the folder `target`."""
+    for name in VOCABULARY:
+        path = Path(source) / name
+        if path.is_file() and not (Path(target) / name).exists():
+            with atomic_file(Path(target) / name) as file:
+                file.write(path.read_bytes())
 
 
 def _read_json(directory: Path, name: str) -> dict[str, Any]:

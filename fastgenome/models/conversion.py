@@ -10,9 +10,16 @@ from torch import Tensor
 
 from fastgenome.atomic import atomic_folder
 from fastgenome.errors import ArgumentError
-from fastgenome.models.checkpoint import CONFIG, WEIGHTS, is_legacy, read_config, read_tensors, weight_files
+from fastgenome.models.checkpoint import (
+    CONFIG,
+    WEIGHTS,
+    copy_vocabulary,
+    is_legacy,
+    read_config,
+    read_tensors,
+    weight_files,
+)
 from fastgenome.models.families import find_family, load_family
-from fastgenome.models.hub import DESCRIPTIONS
 from fastgenome.models.sources import find_model
 
 
@@ -48,9 +55,8 @@ def convert(source: str | Path, out: str | Path) -> Conversion:
     if Path(out).is_dir() and any(Path(out).iterdir()):
         raise ArgumentError(f"{str(out)!r} exists and is not empty; choose another folder")
     with atomic_folder(out, marker=CONFIG) as folder:
-        for name in DESCRIPTIONS:
-            if (directory / name).is_file():
-                shutil.copyfile(directory / name, folder / name)
+        shutil.copyfile(directory / CONFIG, folder / CONFIG)
+        copy_vocabulary(directory, folder)
         # By its name a release is asked for, and nothing else; other files are the user's to trust.
         tensors = read_tensors(directory, trusted=not (found.entry and found.entry.weights))
         size = _write(tensors, folder / WEIGHTS)

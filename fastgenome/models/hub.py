@@ -5,20 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastgenome.errors import CheckpointError, ModelError
-from fastgenome.models.checkpoint import CONFIG, weight_files
+from fastgenome.models.checkpoint import CONFIG, VOCABULARY, weight_files
 from fastgenome.models.registry import RegisteredModel, registered
 
 # Everything that a family may read beside the weights; never any code.
-DESCRIPTIONS = (
-    CONFIG,
-    "added_tokens.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-)
+_DESCRIPTIONS = (CONFIG, *VOCABULARY)
 _SAFETENSORS = ("*.safetensors", "*.safetensors.index.json")
 _LEGACY = ("pytorch_model*.bin", "pytorch_model.bin.index.json", "weights.ckpt")
 
@@ -43,8 +34,8 @@ class HubModel:
     def patterns(self, *, legacy: bool) -> list[str]:
         """Names of the files to fetch; with `legacy` pickles among them whose digest is not known."""
         if self.entry and self.entry.weights:
-            return [*DESCRIPTIONS, *self.entry.digests]
-        return [*DESCRIPTIONS, *_SAFETENSORS, *(_LEGACY if legacy else ())]
+            return [*_DESCRIPTIONS, *self.entry.digests]
+        return [*_DESCRIPTIONS, *_SAFETENSORS, *(_LEGACY if legacy else ())]
 
 
 def hub_model(name: str) -> HubModel | None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fastgenome.batching import take_sequences, token_budget_batches
 from fastgenome.errors import ArgumentError, InputError, ModelError, SequenceTooLongError
-from fastgenome.models.checkpoint import WeightFiles, save_checkpoint
+from fastgenome.models.checkpoint import WeightFiles, copy_vocabulary, save_checkpoint
 from fastgenome.models.embeddings import (
     EmbeddingDefaults,
     PoolingPlan,
@@ -245,12 +245,15 @@ class Model:
     def save(self, directory: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
         """Write config.json and model.safetensors with weights of this type, each complete or not at all.
 
-        Tensors have their published names; the vocabulary's files are not written.
+        Tensors have their published names. The files of the vocabulary come from where the model was loaded.
         """
         if self.key_map is None:
             tensors = self.network.state_dict()
         else:
             tensors = published_tensors(self.network, self.key_map)
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        if self.files:
+            copy_vocabulary(self.files.directory, directory)
         save_checkpoint(directory, self.config, tensors, dtype=dtype)
 
     def _as_tokens(self, sequences: Sequence[str] | str | Path | Tokens) -> Tokens:

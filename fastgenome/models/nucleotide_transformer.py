@@ -81,6 +81,7 @@ def _config(fields: PublishedConfig) -> tuple[TransformerConfig, int]:
     # The field came with v2's gated layers.
     gated = fields.has("add_bias_fnn")
     ffn_bias = fields.take("add_bias_fnn", True)
+    base = fields.take("rope_theta", 10000.0)
     pad_id = fields.take("pad_token_id", 1)
     mask_id = fields.take("mask_token_id", 2)
     # Positions are counted from behind the id of the pad token.
@@ -96,6 +97,7 @@ def _config(fields: PublishedConfig) -> tuple[TransformerConfig, int]:
         max_positions=max_length if learned else None,
         position_offset=pad_id + 1 if learned else 0,
         pad_id=pad_id if learned else None,
+        rotary_base=base,
         norm_eps=fields.take("layer_norm_eps", 1e-12),
         activation="swiglu" if gated else "gelu",
         up_bias=ffn_bias,
