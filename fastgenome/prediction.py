@@ -248,7 +248,9 @@ def _name_of(model: Model) -> BaseModel:
             f"the base model {model.name!r} was not loaded from files, so that the predictor could not be "
             "loaded again; save the model, load it with fastgenome.load, and train on that"
         )
-    return BaseModel(model.name, model.sha256, model.config_sha256, str(model.dtype).removeprefix("torch."))
+    dtype = str(model.dtype).removeprefix("torch.")
+    digests = (model.sha256, model.config_sha256, model.tokenizer_sha256)
+    return BaseModel(model.name, *digests, dtype, dict(model.options))
 
 
 def _base_model(base: BaseModel, model: str | Path | Model | None, device: str) -> Model:
@@ -256,13 +258,14 @@ def _base_model(base: BaseModel, model: str | Path | Model | None, device: str) 
 
     if model is None:
         try:
-            loaded = load(base.name, device=device, dtype=base.dtype)
+            loaded = load(base.name, device=device, dtype=base.dtype, **base.options)
         except ModelError as error:
             raise CheckpointError(
                 f"cannot load the base model; where it has moved, give model=: {error}"
             ) from error
     else:
-        loaded = load(model, device=device, dtype=base.dtype) if isinstance(model, (str, Path)) else model
+        options: dict[str, Any] = {"device": device, "dtype": base.dtype, **base.options}
+        loaded = load(model, **options) if isinstance(model, (str, Path)) else model
     if loaded.sha256 != base.sha256:
         raise CheckpointError(
             f"the predictor was trained on {base.name!r} with weights of sha256 {base.sha256[:16]}…, "
@@ -272,5 +275,10 @@ def _base_model(base: BaseModel, model: str | Path | Model | None, device: str) 
         raise CheckpointError(
             f"the weights of {loaded.name!r} are those trained on, but its config.json describes another "
             "network; give the right model as model="
+        )
+    if loaded.tokenizer_sha256 != base.tokenizer_sha256:
+        raise CheckpointError(
+            f"the weights of {loaded.name!r} are those trained on, but its tokens are not the same (another "
+            "vocabulary, species or prompt); give the right model as model="
         )
     return loaded

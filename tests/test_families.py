@@ -237,3 +237,26 @@ def test_model_that_transformers_saved_loads(name: str, kind: str, tmp_path: Pat
             shutil.copyfile(PARITY / name / file, tmp_path / file)
     found, expected = (load(path).embed(["ACGTACGTTTGACCA"]) for path in (tmp_path, PARITY / name))
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "other"),
+    [
+        ("specieslm_1", {"species": "saccharomyces_cerevisiae"}, {}),
+        ("opt_1", {"prompt": "DNA Promoter"}, {"prompt": "DNA Enhancer"}),
+    ],
+)
+def test_predictor_loads_its_model_with_the_same_options(
+    name: str, option: dict[str, str], other: dict[str, str], tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    sequences = ["".join(random.choice(list("ACGT"), 40)) for _ in range(30)]
+    labels = [sequence.count("G") > 10 for sequence in sequences]
+    predictor = fg.finetune((sequences, labels), model=load(PARITY / name, **option))
+    predictor.save(tmp_path / "run")
+    expected = predictor.predict_proba(sequences)
+    for model in (None, PARITY / name, load(PARITY / name, **option)):
+        again = fg.Predictor.load(tmp_path / "run", model=model)
+        np.testing.assert_array_equal(again.predict_proba(sequences), expected)
+    with pytest.raises(CheckpointError, match="its tokens are not the same"):
+        fg.Predictor.load(tmp_path / "run", model=load(PARITY / name, **other))

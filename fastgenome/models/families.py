@@ -56,6 +56,7 @@ def load_family(directory: Path, options: Mapping[str, Any]) -> Model:
         raise CheckpointError(
             f"{directory / 'config.json'} describes no network that can be made: {error}"
         ) from error
+    model.options = given
     return model
 
 

@@ -54,7 +54,8 @@ class Model:
     `dim` is the width of the last layer's hidden states, `embedding_dim` that of an embedding with the
     defaults. `licence` is that of the weights. `min_length` is in bases; `max_length` in tokens, special ones
     included, None without limit. `config` is config.json. `network` holds what can be trained, `key_map` the
-    published names of its tensors (None where they are its own), `files` where they came from.
+    published names of its tensors (None where they are its own), `files` where they came from and `options`
+    the further arguments that it was loaded with.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Model:
         self.max_length = max_length
         self.key_map = key_map
         self.files = files
+        self.options: dict[str, str] = {}
         if self.encoder.stride > 1 and tokenizer.prefix_length + tokenizer.suffix_length:
             raise ArgumentError("a network that joins ids into rows needs a tokenizer without special tokens")
         parse_pooling(self.defaults.pooling)
@@ -289,6 +291,13 @@ class Model:
         """Digest of what config.json says of the network; its defaults and its provenance do not count."""
         ours = {key: value for key, value in self.config.items() if key not in _FREE_FIELDS}
         return hashlib.sha256(json.dumps(ours, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def tokenizer_sha256(self) -> str:
+        """Digest of the vocabulary and of the special tokens around a sequence."""
+        around = self.tokenizer([""]).ids.tolist()
+        content = [sorted(self.tokenizer.vocabulary.items()), self.tokenizer.prefix_length, around]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def layer_indices(self, layer: int | Sequence[int] | None) -> tuple[int, ...]:
         """The layers meant by `layer`, None for the default ones; ArgumentError for one that is not there."""

@@ -23,12 +23,17 @@ ESTIMATOR = "head.skops"
 
 @dataclass(frozen=True)
 class BaseModel:
-    """The model that a predictor was trained on: name or absolute directory, digests, precision."""
+    """The model that a predictor was trained on: name or absolute directory, digests, precision.
+
+    `options` are those that it was loaded with: the species of SpeciesLM, the prompt of OPT.
+    """
 
     name: str
     sha256: str
     config_sha256: str
+    tokenizer_sha256: str
     dtype: str
+    options: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,12 @@ def _base_model(content: dict[str, Any]) -> BaseModel:
     dtype = _take(content, "dtype", str)
     if dtype not in ("float32", "bfloat16"):
         raise ArgumentError(f"'dtype' is {dtype!r}, expected float32 or bfloat16")
-    name, weights, config = (_take(content, key, str) for key in ("name", "sha256", "config_sha256"))
-    return BaseModel(name, weights, config, dtype)
+    keys = ("name", "sha256", "config_sha256", "tokenizer_sha256")
+    name, weights, config, tokenizer = (_take(content, key, str) for key in keys)
+    options = _take(content, "options", dict)
+    if not options.keys() <= {"species", "prompt"} or not all(isinstance(v, str) for v in options.values()):
+        raise ArgumentError(f"'options' is {options!r}, expected texts for species or prompt")
+    return BaseModel(name, weights, config, tokenizer, dtype, options)
 
 
 def _task(content: dict[str, Any]) -> Task:
