@@ -23,7 +23,9 @@ from fastgenome.cli_options import (
     ModelName,
     NoHeader,
     Out,
+    Prompt,
     SequenceColumn,
+    Species,
     Strict,
     Stride,
     WindowSize,
@@ -77,6 +79,8 @@ def embed(
     stride: Stride = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    species: Species = None,
+    prompt: Prompt = None,
     format: InputFormat = None,
     sequence_column: SequenceColumn = "sequence",
     id_column: IdColumn = None,
@@ -95,7 +99,7 @@ def embed(
 
         table = embed_table(
             source,
-            model=load(model, device=device, dtype=dtype),
+            model=load(model, device=device, dtype=dtype, species=species, prompt=prompt),
             out=out,
             window=window,
             stride=stride,
@@ -159,6 +163,8 @@ def finetune(
     task: Annotated[str | None, typer.Option(help="binary, multiclass, multilabel or regression")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    species: Species = None,
+    prompt: Prompt = None,
     format: InputFormat = None,
     sequence_column: SequenceColumn = "sequence",
     id_column: IdColumn = None,
@@ -180,7 +186,9 @@ def finetune(
         check_output_folder(out, marker=DESCRIPTION)
         predictor = train_predictor(
             train,
-            model=None if model == "none" else load(model, device=device, dtype=dtype),
+            model=None
+            if model == "none"
+            else load(model, device=device, dtype=dtype, species=species, prompt=prompt),
             method=configured(method, settings or []),
             validation=validation,
             features=_feature_names(feature_sets),

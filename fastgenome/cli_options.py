@@ -19,6 +19,10 @@ Input = Annotated[
 ModelName = Annotated[str, typer.Option("--model", help="name or directory of a model")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16")]
+Species = Annotated[str | None, typer.Option(help="species token of a SpeciesLM model")]
+Prompt = Annotated[
+    str | None, typer.Option(help='domain of the prompt of an OPT model, such as "DNA Promoter"')
+]
 Out = Annotated[
     str, typer.Option("--out", "-o", help="file to write: .parquet, .tsv, .csv, .npy; - is stdout")
 ]

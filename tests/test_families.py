@@ -11,8 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from typer.testing import CliRunner
 
 import fastgenome as fg
+from fastgenome.cli import app
 from fastgenome.errors import ArgumentError, CheckpointError, SequenceTooLongError
 from fastgenome.models.model import Model
 
@@ -260,3 +262,15 @@ def test_predictor_loads_its_model_with_the_same_options(
         np.testing.assert_array_equal(again.predict_proba(sequences), expected)
     with pytest.raises(CheckpointError, match="its tokens are not the same"):
         fg.Predictor.load(tmp_path / "run", model=load(PARITY / name, **other))
+
+
+def test_command_line_takes_species_and_prompt(tmp_path: Path) -> None:
+    fasta, out = tmp_path / "in.fa", tmp_path / "out.npy"
+    fasta.write_text(">a\nACGTTTGACCA\n")
+    common = ["embed", str(fasta), "-o", str(out), "--dtype", "float32", "--device", "cpu"]
+    for name, option in (("specieslm_1", "species"), ("opt_1", "prompt")):
+        value = "saccharomyces_cerevisiae" if option == "species" else "DNA Promoter"
+        result = CliRunner().invoke(app, [*common, "--model", str(PARITY / name), f"--{option}", value])
+        assert result.exit_code == 0, result.output
+        expected = load(PARITY / name, **{option: value}).embed(["ACGTTTGACCA"])
+        np.testing.assert_array_equal(np.load(out), expected)
