@@ -13,7 +13,7 @@ Scores are kept in units of log 2, for which the hardware has an exponential.
 # Triton bodies have no types that a checker could know.
 # mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call, no-any-return"
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import torch
 import triton
@@ -28,9 +28,12 @@ TYPES = (torch.float32, torch.float16, torch.bfloat16)
 # Rows that a program owns. The same on both sides, so that one table of blocks serves all three kernels.
 BLOCK_ROWS = 64
 
-# Rows passed over in one step, warps, stages of the pipeline; see _tuned.
-FORWARD_SETTINGS = [(32, 4, 3), (64, 4, 3), (64, 8, 3), (128, 4, 2), (128, 8, 2), (16, 4, 1)]
-BACKWARD_SETTINGS = [(32, 4, 2), (64, 4, 2), (64, 8, 2), (32, 4, 1), (16, 4, 1)]
+# What to try on a GPU, by the bytes of a number: rows passed over in one step, warps, stages of the pipeline.
+# Compiled for an H200 none of them spills registers at 64 numbers per head; exact float32 needs small steps.
+SETTINGS = {
+    2: [(64, 4, 3), (64, 8, 2), (32, 4, 2), (128, 8, 2), (16, 4, 1)],
+    4: [(32, 8, 2), (16, 8, 2), (16, 8, 1)],
+}
 
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 
@@ -61,12 +64,12 @@ def _store_rows(pointer, stride, positions, length, rows, HEAD_DIM: tl.constexpr
 
 
 @triton.jit
-def _scores(left, right, left_positions, right_positions, scale, slopes, head, PRECISION: tl.constexpr):
+def _scores(left, right, left_positions, right_positions, scale, slope, PRECISION: tl.constexpr):
     """Scores of each row of `left` with each row of `right`, with their bias, in units of log 2."""
     scores = tl.dot(left, tl.trans(right), input_precision=PRECISION) * (scale * LOG2_E)
-    if slopes is not None:
+    if slope is not None:
         distance = tl.abs(left_positions[:, None] - right_positions[None, :]).to(tl.float32)
-        scores -= tl.load(slopes + head) * LOG2_E * distance
+        scores -= slope * LOG2_E * distance
     return scores
 
 
@@ -89,6 +92,7 @@ def _forward_kernel(
     """One block of queries: output (total, heads, head_dim), logsumexp (heads, total) in units of log 2."""
     start, length, first, rows = _block(blocks, BLOCK_ROWS)
     head, heads = tl.program_id(1).to(tl.int64), tl.num_programs(1)
+    slope = None if slopes is None else tl.load(slopes + head)
     key += start * key_row + head * key_head
     value += start * value_row + head * value_head
     q = _load_rows(
@@ -104,7 +108,7 @@ def _forward_kernel(
         for step in range(whole if MASKED else 0, last if MASKED else whole, BLOCK_STEP):
             keys = step + tl.arange(0, BLOCK_STEP)
             k = _load_rows(key, key_row, keys, length, HEAD_DIM, BLOCK_DIM)
-            scores = _scores(q, k, rows, keys, scale, slopes, head, PRECISION)
+            scores = _scores(q, k, rows, keys, scale, slope, PRECISION)
             if MASKED:
                 scores = _hide(scores, rows[:, None], keys[None, :], length, CAUSAL)
             raised = tl.maximum(highest, tl.max(scores, 1))
@@ -126,9 +130,10 @@ def _query_gradient_kernel(
     HEAD_DIM: tl.constexpr, BLOCK_DIM: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK_STEP: tl.constexpr,
 ):  # fmt: skip
-    """One block of queries: its gradient, and for the other kernel delta (heads, total) = output · gradient."""
+    """One block of queries: its gradient, and what the other kernel needs, delta (heads, total)."""
     start, length, first, rows = _block(blocks, BLOCK_ROWS)
     head, heads = tl.program_id(1).to(tl.int64), tl.num_programs(1)
+    slope = None if slopes is None else tl.load(slopes + head)
     key += start * key_row + head * key_head
     value += start * value_row + head * value_head
     packed, width = (start * heads + head) * HEAD_DIM, heads * HEAD_DIM
@@ -137,6 +142,7 @@ def _query_gradient_kernel(
     )
     do = _load_rows(gradient + packed, width, rows, length, HEAD_DIM, BLOCK_DIM)
     o = _load_rows(output + packed, width, rows, length, HEAD_DIM, BLOCK_DIM)
+    # What the softmax takes off each row: output · its gradient.
     inner = tl.sum(o.to(tl.float32) * do.to(tl.float32), 1)
     place = head * total + start + rows
     tl.store(delta + place, inner, mask=rows < length)
@@ -149,7 +155,7 @@ def _query_gradient_kernel(
             keys = step + tl.arange(0, BLOCK_STEP)
             k = _load_rows(key, key_row, keys, length, HEAD_DIM, BLOCK_DIM)
             v = _load_rows(value, value_row, keys, length, HEAD_DIM, BLOCK_DIM)
-            scores = _scores(q, k, rows, keys, scale, slopes, head, PRECISION)
+            scores = _scores(q, k, rows, keys, scale, slope, PRECISION)
             if MASKED:
                 scores = _hide(scores, rows[:, None], keys[None, :], length, CAUSAL)
             weights = tl.exp2(scores - normaliser[:, None])
@@ -168,6 +174,7 @@ def _key_value_gradient_kernel(
     """One block of keys and their values: both gradients, from the scores transposed."""
     start, length, first, rows = _block(blocks, BLOCK_ROWS)
     head, heads = tl.program_id(1).to(tl.int64), tl.num_programs(1)
+    slope = None if slopes is None else tl.load(slopes + head)
     query += start * query_row + head * query_head
     packed, width = (start * heads + head) * HEAD_DIM, heads * HEAD_DIM
     k = _load_rows(key + start * key_row + head * key_head, key_row, rows, length, HEAD_DIM, BLOCK_DIM)
@@ -185,7 +192,7 @@ def _key_value_gradient_kernel(
         # Queries behind the end get weight exp2(-inf) = 0; keys behind it fill rows that are not stored.
         normaliser = tl.load(logsumexp + place, mask=queries < length, other=float("inf"))
         inner = tl.load(delta + place, mask=queries < length, other=0.0)
-        scores = _scores(k, q, rows, queries, scale, slopes, head, PRECISION)
+        scores = _scores(k, q, rows, queries, scale, slope, PRECISION)
         if CAUSAL:
             scores = _hide(scores, queries[None, :], rows[:, None], length, CAUSAL)
         weights = tl.exp2(scores - normaliser[None, :])
@@ -196,27 +203,17 @@ def _key_value_gradient_kernel(
     _store_rows(value_gradient + packed, width, rows, length, dv, HEAD_DIM, BLOCK_DIM)
 
 
-def _tuned(kernel, settings: list[tuple[int, int, int]]):
-    """Where there is a GPU, the kernel with the fastest of these settings, found at its first call.
+@cache
+def _tuned(kernel, size: int):
+    """The kernel with the fastest of its settings, found at its first call and kept on disk.
 
-    A setting is the rows passed over in one step, warps, and stages of the pipeline. What does not fit the
-    GPU's memory is left out by Triton; the last setting is small enough for any. Elsewhere, in the
-    interpreter, the kernel takes the first.
+    Triton leaves out what does not fit the GPU's memory; the last setting is small enough for any.
     """
-    if not torch.cuda.is_available():
-        return lambda *grid: (
-            lambda *inputs, **constants: kernel[grid](*inputs, **constants, BLOCK_STEP=settings[0][0])
-        )
     configs = [
         triton.Config({"BLOCK_STEP": step}, num_warps=warps, num_stages=stages)
-        for step, warps, stages in settings
+        for step, warps, stages in SETTINGS[size]
     ]
-    return triton.autotune(configs, key=["HEAD_DIM", "CAUSAL", "PRECISION"])(kernel)
-
-
-_forward_step = _tuned(_forward_kernel, FORWARD_SETTINGS)
-_query_gradient_step = _tuned(_query_gradient_kernel, BACKWARD_SETTINGS)
-_key_value_gradient_step = _tuned(_key_value_gradient_kernel, BACKWARD_SETTINGS)
+    return triton.autotune(configs, key=["HEAD_DIM", "CAUSAL", "PRECISION"], cache_results=True)(kernel)
 
 
 @lru_cache(maxsize=16)
@@ -237,10 +234,14 @@ def _blocks(offsets: tuple[int, ...], total: int, device: torch.device) -> Tenso
     return table.to(device)
 
 
-def _shape_arguments(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> tuple[list, dict]:
-    """What all kernels take after their tensors: numbers, and the constants they are compiled for."""
-    total, _, head_dim = query.shape
-    strides = [stride for x in (query, key, value) for stride in x.stride()[:2]]
+def _launch(
+    kernel, inputs: list[Tensor], others: list[Tensor], offsets: Tensor, slopes, causal: bool
+) -> None:
+    """Run a kernel on all blocks and heads of query, key and value; `others` follow the table of blocks."""
+    query = inputs[0]
+    total, heads, head_dim = query.shape
+    blocks = _blocks(tuple(offsets.tolist()), total, query.device)
+    strides = [stride for x in inputs for stride in x.stride()[:2]]
     tf32 = query.dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision == "tf32"
     constants = {
         "HEAD_DIM": head_dim,
@@ -249,7 +250,15 @@ def _shape_arguments(query: Tensor, key: Tensor, value: Tensor, causal: bool) ->
         "PRECISION": "tf32" if tf32 else "ieee",
         "BLOCK_ROWS": BLOCK_ROWS,
     }
-    return [total, *strides, head_dim**-0.5], constants
+    size = query.element_size()
+    if isinstance(kernel, triton.JITFunction):
+        kernel = _tuned(kernel, size)
+    else:  # The interpreter has nothing to tune.
+        constants["BLOCK_STEP"] = SETTINGS[size][0][0]
+    with torch.cuda.device_of(query):
+        kernel[len(blocks), heads](
+            *inputs, slopes, blocks, *others, total, *strides, head_dim**-0.5, **constants
+        )
 
 
 def _rows_contiguous(*tensors: Tensor) -> list[Tensor]:
@@ -262,16 +271,11 @@ def _attention(
     query: Tensor, key: Tensor, value: Tensor, offsets: Tensor, slopes: Tensor | None, causal: bool
 ) -> tuple[Tensor, Tensor]:
     """Output (total, heads, head_dim), and (heads, total) float32 logarithms to base 2 of softmax sums."""
-    query, key, value = _rows_contiguous(query, key, value)
     output = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     logsumexp = torch.empty(query.shape[1::-1], dtype=torch.float32, device=query.device)
     if output.numel():
-        blocks = _blocks(tuple(offsets.tolist()), len(query), query.device)
-        numbers, constants = _shape_arguments(query, key, value, causal)
-        with torch.cuda.device_of(query):
-            _forward_step(len(blocks), query.shape[1])(
-                query, key, value, slopes, blocks, output, logsumexp, *numbers, **constants
-            )
+        inputs = _rows_contiguous(query, key, value)
+        _launch(_forward_kernel, inputs, [output, logsumexp], offsets, slopes, causal)
     return output, logsumexp
 
 
@@ -293,22 +297,16 @@ def _attention_backward(
     causal: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and value, each (total, heads, head_dim) in their type."""
-    query, key, value = _rows_contiguous(query, key, value)
     dq, dk, dv = (torch.empty(query.shape, dtype=query.dtype, device=query.device) for _ in range(3))
-    delta = torch.empty(logsumexp.shape, dtype=torch.float32, device=query.device)
     if gradient.numel():
+        inputs = _rows_contiguous(query, key, value)
         gradient = gradient.contiguous()
-        blocks = _blocks(tuple(offsets.tolist()), len(query), query.device)
-        numbers, constants = _shape_arguments(query, key, value, causal)
-        inputs = (query, key, value, slopes, blocks)
-        with torch.cuda.device_of(query):
-            # This order: the first makes the delta that the second reads.
-            _query_gradient_step(len(blocks), query.shape[1])(
-                *inputs, output, logsumexp, gradient, dq, delta, *numbers, **constants
-            )
-            _key_value_gradient_step(len(blocks), query.shape[1])(
-                *inputs, logsumexp, gradient, delta, dk, dv, *numbers, **constants
-            )
+        delta = torch.empty(logsumexp.shape, dtype=torch.float32, device=query.device)
+        # This order: the first makes the delta that the second reads.
+        others = [output, logsumexp, gradient, dq, delta]
+        _launch(_query_gradient_kernel, inputs, others, offsets, slopes, causal)
+        others = [logsumexp, gradient, delta, dk, dv]
+        _launch(_key_value_gradient_kernel, inputs, others, offsets, slopes, causal)
     return dq, dk, dv
 
 
@@ -352,7 +350,8 @@ def packed_attention(
     if query.dim() != 3 or not query.shape == key.shape == value.shape or query.shape[2] > MAX_HEAD_DIM:
         shapes = ", ".join(str(tuple(x.shape)) for x in (query, key, value))
         raise ArgumentError(
-            f"query, key and value must have one shape (total, heads, head_dim <= {MAX_HEAD_DIM}), got {shapes}"
+            "query, key and value must have one shape (total, heads, head_dim), "
+            f"head_dim at most {MAX_HEAD_DIM}, got {shapes}"
         )
     if query.dtype not in TYPES or not query.dtype == key.dtype == value.dtype:
         raise ArgumentError(
