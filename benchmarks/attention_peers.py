@@ -1,4 +1,4 @@
-"""Ways to attend within the sequences of a packed batch: kernels, one call per run of lengths, and padding."""
+"""Ways to attend within the sequences of a packed batch: kernels, calls run by run, and padding."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def check_packed_attention(device: torch.device) -> dict[str, float]:
 
 
 def measure_packed_attention(device: torch.device, rounds: int) -> dict[str, Any]:
-    """Milliseconds, forward and forward with backward, on the heads of DNABERT-2: 512 tokens, mixed lengths."""
+    """Milliseconds, forward and with backward, on the heads of DNABERT-2: 512 tokens, mixed lengths."""
     on_cpu = device.type == "cpu"
     heads, dim, count, longest = (2, 16, 2, 33) if on_cpu else (12, 64, 128, 512)
     mixed = np.random.default_rng(0).integers(longest // 16, longest + 1, count).tolist()

@@ -35,6 +35,8 @@ SETTINGS = {
     4: [(32, 8, 2), (16, 8, 2), (16, 8, 1)],
 }
 
+TUNING_ROWS = 8192
+
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 
 
@@ -205,7 +207,7 @@ def _key_value_gradient_kernel(
 
 @cache
 def _tuned(kernel, size: int):
-    """The kernel with the fastest of its settings, found at its first call and kept on disk.
+    """The kernel with the fastest of its settings, found by _tune_once and kept on disk.
 
     Triton leaves out what does not fit the GPU's memory; the last setting is small enough for any.
     """
@@ -234,6 +236,13 @@ def _blocks(offsets: tuple[int, ...], total: int, device: torch.device) -> Tenso
     return table.to(device)
 
 
+def _precision(dtype: torch.dtype) -> str:
+    """How float32 numbers are multiplied: exactly, or rounded to tf32 where torch has been told to."""
+    return (
+        "tf32" if dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
+    )
+
+
 def _launch(
     kernel, inputs: list[Tensor], others: list[Tensor], offsets: Tensor, slopes, causal: bool
 ) -> None:
@@ -242,12 +251,11 @@ def _launch(
     total, heads, head_dim = query.shape
     blocks = _blocks(tuple(offsets.tolist()), total, query.device)
     strides = [stride for x in inputs for stride in x.stride()[:2]]
-    tf32 = query.dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision == "tf32"
     constants = {
         "HEAD_DIM": head_dim,
         "BLOCK_DIM": max(16, triton.next_power_of_2(head_dim)),
         "CAUSAL": causal,
-        "PRECISION": "tf32" if tf32 else "ieee",
+        "PRECISION": _precision(query.dtype),
         "BLOCK_ROWS": BLOCK_ROWS,
     }
     size = query.element_size()
@@ -266,10 +274,7 @@ def _rows_contiguous(*tensors: Tensor) -> list[Tensor]:
     return [x if x.stride(2) == 1 else x.contiguous() for x in tensors]
 
 
-@torch.library.custom_op("fastgenome::packed_attention", mutates_args=())
-def _attention(
-    query: Tensor, key: Tensor, value: Tensor, offsets: Tensor, slopes: Tensor | None, causal: bool
-) -> tuple[Tensor, Tensor]:
+def _forward(query, key, value, offsets, slopes, causal) -> tuple[Tensor, Tensor]:
     """Output (total, heads, head_dim), and (heads, total) float32 logarithms to base 2 of softmax sums."""
     output = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     logsumexp = torch.empty(query.shape[1::-1], dtype=torch.float32, device=query.device)
@@ -277,6 +282,52 @@ def _attention(
         inputs = _rows_contiguous(query, key, value)
         _launch(_forward_kernel, inputs, [output, logsumexp], offsets, slopes, causal)
     return output, logsumexp
+
+
+def _backward(
+    gradient, query, key, value, offsets, slopes, output, logsumexp, causal
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query, key and value, each (total, heads, head_dim) in their type."""
+    dq, dk, dv = (torch.empty(query.shape, dtype=query.dtype, device=query.device) for _ in range(3))
+    if gradient.numel():
+        inputs = _rows_contiguous(query, key, value)
+        gradient = gradient.contiguous()
+        delta = torch.empty(logsumexp.shape, dtype=torch.float32, device=query.device)
+        # This order: the first makes the delta that the second reads.
+        others = [output, logsumexp, gradient, dq, delta]
+        _launch(_query_gradient_kernel, inputs, others, offsets, slopes, causal)
+        others = [logsumexp, gradient, delta, dk, dv]
+        _launch(_key_value_gradient_kernel, inputs, others, offsets, slopes, causal)
+    return dq, dk, dv
+
+
+def _tune(query: Tensor, slopes: Tensor | None, causal: bool, *, backward: bool) -> None:
+    """Before the first call of a kind, let its kernels find their settings."""
+    if query.is_cuda:
+        kind = query.dtype, query.shape[2], _precision(query.dtype), slopes is not None, causal, query.device
+        _tune_once(*kind, backward)
+
+
+@cache
+def _tune_once(dtype, head_dim, precision, has_slopes, causal, device, backward) -> None:
+    """Tune on a batch of a usual size, not on the first that comes: settings depend on no batch.
+
+    16 sequences of 512 rows with 12 heads: 1,536 programs, all of one value, so that no generator is moved.
+    """
+    x = torch.ones(TUNING_ROWS, 12, head_dim, dtype=dtype, device=device)
+    offsets = torch.arange(0, TUNING_ROWS + 1, 512)
+    inputs = (x, x, x, offsets, torch.ones(12, device=device) if has_slopes else None)
+    output, logsumexp = _forward(*inputs, causal)
+    if backward:
+        _backward(x, *inputs, output, logsumexp, causal)
+
+
+@torch.library.custom_op("fastgenome::packed_attention", mutates_args=())
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, offsets: Tensor, slopes: Tensor | None, causal: bool
+) -> tuple[Tensor, Tensor]:
+    _tune(query, slopes, causal, backward=False)
+    return _forward(query, key, value, offsets, slopes, causal)
 
 
 @_attention.register_fake
@@ -296,18 +347,8 @@ def _attention_backward(
     logsumexp: Tensor,
     causal: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of query, key and value, each (total, heads, head_dim) in their type."""
-    dq, dk, dv = (torch.empty(query.shape, dtype=query.dtype, device=query.device) for _ in range(3))
-    if gradient.numel():
-        inputs = _rows_contiguous(query, key, value)
-        gradient = gradient.contiguous()
-        delta = torch.empty(logsumexp.shape, dtype=torch.float32, device=query.device)
-        # This order: the first makes the delta that the second reads.
-        others = [output, logsumexp, gradient, dq, delta]
-        _launch(_query_gradient_kernel, inputs, others, offsets, slopes, causal)
-        others = [logsumexp, gradient, delta, dk, dv]
-        _launch(_key_value_gradient_kernel, inputs, others, offsets, slopes, causal)
-    return dq, dk, dv
+    _tune(query, slopes, causal, backward=True)
+    return _backward(gradient, query, key, value, offsets, slopes, output, logsumexp, causal)
 
 
 @_attention_backward.register_fake
@@ -320,7 +361,7 @@ def _setup_context(ctx, inputs, output):
     ctx.save_for_backward(*tensors, *output)
 
 
-def _backward(ctx, gradient, _):
+def _differentiate(ctx, gradient, _):
     query, key, value, offsets, slopes, output, logsumexp = ctx.saved_tensors
     gradients = _attention_backward(
         gradient, query, key, value, offsets, slopes, output, logsumexp, ctx.causal
@@ -328,7 +369,7 @@ def _backward(ctx, gradient, _):
     return *gradients, None, None, None
 
 
-_attention.register_autograd(_backward, setup_context=_setup_context)
+_attention.register_autograd(_differentiate, setup_context=_setup_context)
 
 
 def packed_attention(

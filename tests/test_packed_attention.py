@@ -224,6 +224,23 @@ def check_empty() -> None:
     with_gradients(lambda *x: packed_attention(*x, offsets, slopes=slopes), inputs, gradient)
 
 
+def check_tuning() -> None:
+    """The batch on which settings are found: the interpreter has none to find, but runs it."""
+    from fastgenome.kernels import packed_attention as module
+
+    module.TUNING_ROWS = 512
+    launched = []
+    launch = module._launch
+    module._launch = lambda kernel, *rest: (launched.append(kernel), launch(kernel, *rest))
+    for _ in range(2):
+        module._tune_once(torch.float16, 16, "ieee", True, False, torch.device("cpu"), True)
+    assert launched == [
+        module._forward_kernel,
+        module._query_gradient_kernel,
+        module._key_value_gradient_kernel,
+    ]
+
+
 def check_refusals() -> None:
     """Arguments that would read or leave memory that is not theirs."""
     from fastgenome.kernels.packed_attention import packed_attention
@@ -295,7 +312,7 @@ def compile_kernel(
 
 INTERPRETED = (
     "check_float32", "check_float16", "check_steps", "check_invariance", "check_extremes", "check_views",
-    "check_registration", "check_empty", "check_refusals",
+    "check_registration", "check_empty", "check_tuning", "check_refusals",
 )  # fmt: skip
 
 
