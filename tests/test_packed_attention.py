@@ -211,17 +211,14 @@ def check_registration() -> None:
 
 
 def check_empty() -> None:
-    """Batches without rows, without heads, and inference mode around a batch that later trains."""
-    from fastgenome.kernels.packed_attention import packed_attention
+    """A batch without rows starts no kernel."""
+    from fastgenome.kernels import packed_attention as module
 
+    module._launch = None
     none = torch.randn(0, 2, 16, requires_grad=True)
-    assert packed_attention(none, none, none, torch.tensor([0, 0, 0])).shape == (0, 2, 16)
-    packed_attention(none, none, none, torch.tensor([0])).sum().backward()
+    assert module.packed_attention(none, none, none, torch.tensor([0, 0, 0])).shape == (0, 2, 16)
+    module.packed_attention(none, none, none, torch.tensor([0])).sum().backward()
     assert none.grad.shape == (0, 2, 16)
-    inputs, offsets, slopes, gradient = make_inputs((5, 6), 2, 16)
-    with torch.inference_mode():
-        packed_attention(*inputs, offsets, slopes=slopes)
-    with_gradients(lambda *x: packed_attention(*x, offsets, slopes=slopes), inputs, gradient)
 
 
 def check_tuning() -> None:
@@ -428,13 +425,24 @@ def test_packed_attention_on_the_cpu_takes_no_kernel(calls: list[str], monkeypat
     assert calls == []
 
 
-def test_varlen_takes_the_arguments_that_are_given() -> None:
-    from inspect import signature
+@pytest.mark.parametrize(
+    ("built", "capability", "expected"), [(True, (9, 0), True), (True, (7, 5), False), (False, (9, 0), False)]
+)
+def test_varlen_is_taken_where_it_runs(
+    built: bool, capability: tuple[int, int], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ops._has_varlen.cache_clear()
+    monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: built)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert ops._has_varlen(torch.device("cuda", 7)) == expected
+    ops._has_varlen.cache_clear()
 
-    from torch.nn.attention.varlen import varlen_attn
 
-    names = list(signature(varlen_attn).parameters)
-    assert names[:7] == ["query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k"]
+def test_what_inference_leaves_in_caches_serves_training() -> None:
+    cpu = torch.device("cpu")
+    with torch.inference_mode():
+        kept = [attention._slopes_on(cpu, 5), ops._bounds_on(cpu, (0, 3, 5))[0]]
+    assert not any(x.is_inference() for x in kept)
 
 
 if __name__ == "__main__":
