@@ -29,7 +29,8 @@ TYPES = (torch.float32, torch.float16, torch.bfloat16)
 BLOCK_ROWS = 64
 
 # What to try on a GPU, by the bytes of a number: rows passed over in one step, warps, stages of the pipeline.
-# Compiled for an H200 none of them spills registers at 64 numbers per head; exact float32 needs small steps.
+# Compiled for an H200 with 64 numbers per head, the half types spill no register; exact float32 needs small
+# steps for that.
 SETTINGS = {
     2: [(64, 4, 3), (64, 8, 2), (32, 4, 2), (128, 8, 2), (16, 4, 1)],
     4: [(32, 8, 2), (16, 8, 2), (16, 8, 1)],
