@@ -9,20 +9,24 @@ Kernels are compared with float64 on the same input before anything is timed; ti
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from attention_peers import output_and_gradients, packed_inputs, packed_ways, padded_attention
 from padded_peer import PaddedPeer
 
 import fastgenome as fg
 from fastgenome.kernels import reference
 from fastgenome.kernels.range_pool import range_pool
+from fastgenome.models.attention import alibi_slopes
 
 
 def seconds(work: Callable[[], object], device: torch.device, rounds: int) -> float:
@@ -67,6 +71,63 @@ def check_range_pool(device: torch.device) -> dict[str, float]:
             assert errors[0] <= 2 * errors[1] + 1e-6, (dtype, reduction, errors)
             worst[f"{reduction} {str(dtype)[6:]}"] = errors[0]
     return worst
+
+
+def check_packed_attention(device: torch.device) -> dict[str, float]:
+    """Largest error over that of PyTorch run by run in the same type, both norms against float64.
+
+    Of the output and of each gradient, for the kernel and for what the package chooses on this device.
+    """
+    on_cpu = device.type == "cpu"
+    types = [torch.float32] if on_cpu else [torch.float32, torch.float16, torch.bfloat16]
+    worst: dict[str, float] = {}
+    for dtype, dim in itertools.product(types, [16] if on_cpu else [9, 16, 40, 48, 64, 80, 128]):
+        inputs, offsets, gradient = packed_inputs([1, 31, 64, 65, 100], 3, dim, dtype, device)
+        exact = [x.double() for x in inputs]
+        for alibi, causal in itertools.product((False, True), repeat=2):
+            slopes = alibi_slopes(3).to(device) if alibi else None
+            define = partial(reference.packed_attention, offsets=offsets, causal=causal, slopes=slopes)
+            truth = output_and_gradients(define, exact, gradient.double())
+            errors = {
+                name: [
+                    float((x.double() - y).norm())
+                    for x, y in zip(output_and_gradients(way, inputs, gradient), truth, strict=True)
+                ]
+                for name, way in packed_ways(inputs, offsets, causal=causal, alibi=alibi).items()
+            }
+            for name in ("kernel", "chosen"):
+                ratio = max(a / b for a, b in zip(errors[name], errors["by_runs"], strict=True))
+                assert ratio <= 2, (name, dtype, dim, alibi, causal, errors)
+                label = f"{name} {str(dtype)[6:]}"
+                worst[label] = max(worst.get(label, 0.0), ratio)
+    return worst
+
+
+def measure_packed_attention(device: torch.device, rounds: int) -> dict[str, Any]:
+    """Milliseconds, forward and with backward, on the heads of DNABERT-2: 512 tokens, mixed lengths."""
+    on_cpu = device.type == "cpu"
+    heads, dim, count, longest = (2, 16, 2, 33) if on_cpu else (12, 64, 128, 512)
+    mixed = np.random.default_rng(0).integers(longest // 16, longest + 1, count).tolist()
+    times: dict[str, Any] = {}
+    for dtype in (torch.float32,) if on_cpu else (torch.bfloat16, torch.float32):
+        for alibi, (batch, lengths) in itertools.product(
+            (True, False), {"equal": [longest] * count, "mixed": mixed}.items()
+        ):
+            inputs, offsets, gradient = packed_inputs(lengths, heads, dim, dtype, device)
+            ways = packed_ways(inputs, offsets, causal=False, alibi=alibi)
+            ways["padded"] = padded_attention(inputs, offsets, alibi=alibi)
+            results = [way(*inputs).view(gradient.shape).float() for way in ways.values()]
+            bound = 2e-2 if dtype == torch.bfloat16 else 1e-4
+            for result in results:
+                torch.testing.assert_close(result, results[0], rtol=0, atol=bound)
+            times[f"{batch} {'alibi' if alibi else 'plain'} {str(dtype)[6:]}"] = {
+                name: [
+                    1e3 * seconds(partial(way, *inputs), device, rounds),
+                    1e3 * seconds(partial(output_and_gradients, way, inputs, gradient), device, rounds),
+                ]
+                for name, way in ways.items()
+            }
+    return {"packed_attention_ms": times}
 
 
 def measure_range_pool(device: torch.device, rounds: int) -> dict[str, float]:
@@ -124,7 +185,8 @@ def main() -> None:
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU, rehearsal"
     results: dict[str, Any] = {"device": name, "torch": torch.__version__}
     results["range_pool_error"] = check_range_pool(device)
-    for measure in (measure_products, measure_range_pool, measure_embedding):
+    results["packed_attention_error"] = check_packed_attention(device)
+    for measure in (measure_products, measure_range_pool, measure_packed_attention, measure_embedding):
         results |= measure(device, rounds)
     print(json.dumps(results, indent=2))
     if arguments.out:

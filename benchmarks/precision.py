@@ -1,9 +1,9 @@
 """What bfloat16 products cost in accuracy, by family, on a real task: `python benchmarks/precision.py`.
 
 Enhancers against other human DNA of 200 bp (iEnhancer-2L, layer 1): logistic regression on frozen embeddings
-in float32 and in bfloat16, each trained and tested in its own precision. `tiny` has trained weights; the other
-families have random ones in the shape of a published model, which says how much rounding an embedding meets,
-not how good it is. The results go to results/precision.json and between two marks of docs/models/published.md.
+in float32 and in bfloat16, each trained and tested in its own precision. `tiny` has trained weights; the
+other families have random ones in the shape of a published model, which says how much rounding an embedding
+meets, not how good it is. The results go to results/precision.json and to docs/models/published.md.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """The one place that chooses between a kernel and its plain PyTorch definition."""
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 import torch
@@ -93,6 +93,79 @@ def range_pool(states: Tensor, starts: Tensor, ends: Tensor, reduction: RangeRed
 
         return kernel(states, starts, ends, reduction)
     return reference.range_pool(states, starts, ends, reduction)
+
+
+def has_packed_attention(query: Tensor, slopes: bool) -> bool:
+    """Whether one kernel takes a whole packed batch of such queries (total, heads, head_dim)."""
+    return query.is_cuda and (_fits_varlen(query, slopes) or _fits_kernel(query))
+
+
+def packed_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    offsets: Tensor,
+    *,
+    causal: bool = False,
+    slopes: Tensor | None = None,
+) -> Tensor:
+    """Attend within each sequence of a packed batch; `slopes` (heads,) adds the ALiBi bias -slope * |i - j|.
+
+    (total, heads, head_dim) three times -> the same; `offsets` (n + 1,) int64 on the CPU. On CUDA PyTorch's
+    own kernel runs where it has what is asked for, else the Triton kernel; elsewhere, or where neither fits,
+    plain PyTorch with a table of scores for each sequence. All have gradients.
+    """
+    if query.is_cuda and len(query) and _fits_varlen(query, slopes is not None):
+        from torch.nn.attention.varlen import varlen_attn
+
+        bounds, longest = _bounds_on(query.device, tuple(offsets.tolist()))
+        window = (-1, 0 if causal else -1)
+        output: Tensor = varlen_attn(query, key, value, bounds, bounds, longest, longest, window_size=window)  # type: ignore[assignment]
+        return output
+    if query.is_cuda and _fits_kernel(query):
+        from fastgenome.kernels.packed_attention import packed_attention as kernel
+
+        return kernel(query, key, value, offsets, causal=causal, slopes=slopes)
+    return reference.packed_attention(query, key, value, offsets, causal=causal, slopes=slopes)
+
+
+def _fits_varlen(query: Tensor, slopes: bool) -> bool:
+    """Whether PyTorch's packed attention (FlashAttention 2) takes these queries; it has no slopes."""
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    return (
+        half
+        and not slopes
+        and query.shape[2] % 8 == 0
+        and query.shape[2] <= 256
+        and _has_varlen(query.device)
+    )
+
+
+@cache
+def _has_varlen(device: torch.device) -> bool:
+    """Whether PyTorch's packed attention is built in, in the form of torch 2.11, and runs on this GPU."""
+    from inspect import signature
+
+    from torch.nn.attention.varlen import varlen_attn
+
+    if torch.version.hip or not torch.backends.cuda.is_flash_attention_available():
+        return False
+    return "window_size" in signature(varlen_attn).parameters and (
+        torch.cuda.get_device_capability(device) >= (8, 0)
+    )
+
+
+def _fits_kernel(query: Tensor) -> bool:
+    types = (torch.float32, torch.float16, torch.bfloat16)
+    return query.dtype in types and query.shape[2] <= 128 and _has_triton()
+
+
+@lru_cache(maxsize=16)
+def _bounds_on(device: torch.device, offsets: tuple[int, ...]) -> tuple[Tensor, int]:
+    """Offsets (n + 1,) int32 on the device, one copy for all layers of a model, and the longest sequence."""
+    with torch.inference_mode(False):
+        bounds = torch.tensor(offsets, dtype=torch.int32)
+        return bounds.to(device), int(bounds.diff().max())
 
 
 def _has_triton() -> bool:

@@ -1,7 +1,7 @@
 """Attention within the sequences of a packed batch, and the position schemes that act inside it.
 
-Neighbours of equal length share one call of scaled_dot_product_attention, so a batch sorted by length needs
-few calls and none of them a mask.
+On a GPU one kernel takes the batch. Elsewhere neighbours of equal length share one call of
+scaled_dot_product_attention, so a batch sorted by length needs few calls and none of them a mask.
 """
 
 import math
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fastgenome import ops
 from fastgenome.models.encoder import Packing, Run
 
 
@@ -102,6 +103,24 @@ def packed_attention(
     query: Tensor, key: Tensor, value: Tensor, packing: Packing, *, causal: bool = False, alibi: bool = False
 ) -> Tensor:
     """Attend within each sequence: (rows, heads, head_dim) three times -> (rows, heads * head_dim)."""
+    if ops.has_packed_attention(query, alibi):
+        slopes = _slopes_on(query.device, query.shape[1]) if alibi else None
+        return ops.packed_attention(query, key, value, packing.offsets, causal=causal, slopes=slopes).flatten(
+            1
+        )
+    return attention_by_runs(query, key, value, packing, causal=causal, alibi=alibi)
+
+
+@lru_cache(maxsize=16)
+def _slopes_on(device: torch.device, heads: int) -> Tensor:
+    with torch.inference_mode(False):
+        return alibi_slopes(heads).to(device)
+
+
+def attention_by_runs(
+    query: Tensor, key: Tensor, value: Tensor, packing: Packing, *, causal: bool = False, alibi: bool = False
+) -> Tensor:
+    """What `packed_attention` gives, by one call of PyTorch's for each run of sequences of one length."""
     outputs = [_run_attention(query, key, value, run, causal, alibi) for run in packing.runs]
     if len(outputs) == 1:
         return outputs[0]

@@ -71,11 +71,12 @@ class Packing(NamedTuple):
     """Division of packed rows into sequences.
 
     `runs` joins neighbours of equal length; `positions` is each row's 0-based place in its own sequence,
-    (rows,) int64 on the device of the ids.
+    (rows,) int64 on the device of the ids; `offsets` (n + 1,) int64 stays on the CPU.
     """
 
     runs: tuple[Run, ...]
     positions: Tensor
+    offsets: Tensor
 
 
 def packing_of(offsets: Tensor, device: torch.device) -> Packing:
@@ -88,4 +89,4 @@ def packing_of(offsets: Tensor, device: torch.device) -> Packing:
         elif length:
             runs.append(Run(start, 1, length))
     positions = torch.arange(int(offsets[-1])) - torch.repeat_interleave(offsets[:-1], lengths)
-    return Packing(tuple(runs), positions.to(device))
+    return Packing(tuple(runs), positions.to(device), offsets)
