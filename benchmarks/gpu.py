@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from attention_peers import output_and_gradients, packed_inputs, packed_ways, padded_attention
+from gpu_models import measure_models
 from padded_peer import PaddedPeer
 
 import fastgenome as fg
@@ -188,6 +189,7 @@ def main() -> None:
     results["packed_attention_error"] = check_packed_attention(device)
     for measure in (measure_products, measure_range_pool, measure_packed_attention, measure_embedding):
         results |= measure(device, rounds)
+    results |= measure_models(device, rounds, seconds)
     print(json.dumps(results, indent=2))
     if arguments.out:
         arguments.out.write_text(json.dumps(results, indent=2) + "\n")

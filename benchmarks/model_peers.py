@@ -19,9 +19,16 @@ from fastgenome.tokenizers import Tokens
 Network = Callable[[Tensor, Tensor], Tensor]
 Weights = Mapping[str, Tensor]
 
+_CPU = torch.device("cpu")
+
 
 def embed_padded(
-    network: Network, tokens: Tokens, *, batch_size: int, by_length: bool
+    network: Network,
+    tokens: Tokens,
+    *,
+    batch_size: int,
+    by_length: bool,
+    device: torch.device = _CPU,
 ) -> NDArray[np.float32]:
     """Mean over all tokens of the last layer, in batches in the given order or in that of the lengths."""
     lengths = tokens.lengths
@@ -33,9 +40,10 @@ def embed_padded(
             batch = order[start : start + batch_size]
             ids = nn.utils.rnn.pad_sequence([rows[i] for i in batch], batch_first=True)
             mask = torch.arange(ids.shape[1]) < torch.from_numpy(lengths[batch])[:, None]
+            ids, mask = ids.to(device), mask.to(device)
             states = network(ids, mask).float()
             weight = mask[..., None].float()
-            pooled = ((states * weight).sum(1) / weight.sum(1)).numpy()
+            pooled = ((states * weight).sum(1) / weight.sum(1)).cpu().numpy()
             if embeddings is None:
                 embeddings = np.empty((len(order), pooled.shape[1]), np.float32)
             embeddings[batch] = pooled
@@ -52,8 +60,8 @@ class DnaBert:
         self.model = BertModel(BertConfig(**config, attn_implementation="sdpa"), add_pooling_layer=False)
         self.weights = {f"bert.{name}": weight for name, weight in self.model.state_dict().items()}
 
-    def network(self, dtype: torch.dtype) -> Network:
-        return _as_network(self.model, dtype)
+    def network(self, dtype: torch.dtype, device: torch.device = _CPU) -> Network:
+        return _as_network(self.model, dtype, device)
 
 
 class NucleotideTransformer:
@@ -71,8 +79,8 @@ class NucleotideTransformer:
         self.model = model
         self.weights = {f"esm.{name}": weight for name, weight in model.state_dict().items()}
 
-    def network(self, dtype: torch.dtype) -> Network:
-        return _as_network(self.model, dtype)
+    def network(self, dtype: torch.dtype, device: torch.device = _CPU) -> Network:
+        return _as_network(self.model, dtype, device)
 
 
 class _GatedIntermediate(nn.Module):
@@ -85,9 +93,13 @@ class _GatedIntermediate(nn.Module):
         return F.silu(gate) * value
 
 
-def _as_network(model: nn.Module, dtype: torch.dtype) -> Network:
-    cast = copy.deepcopy(model).eval().to(dtype)
+def _as_network(model: nn.Module, dtype: torch.dtype, device: torch.device) -> Network:
+    cast = copy.deepcopy(model).eval().to(device, dtype)
     return lambda ids, mask: cast(input_ids=ids, attention_mask=mask).last_hidden_state
+
+
+def _eager_attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor) -> Tensor:
+    return torch.softmax(q @ k.transpose(2, 3) * q.shape[-1] ** -0.5 + attn_mask, -1) @ v
 
 
 class DnaBert2:
@@ -119,17 +131,20 @@ class DnaBert2:
                 weights[f"bert.{name}.bias"] = torch.zeros(shape[0])
         self.weights = weights
 
-    def network(self, dtype: torch.dtype) -> Network:
-        cast = {name.removeprefix("bert."): weight.to(dtype) for name, weight in self.weights.items()}
-        return lambda ids, mask: _DnaBert2Batch(cast, self.layers, self.slopes, mask).run(ids)
+    def network(self, dtype: torch.dtype, device: torch.device = _CPU, *, eager: bool = False) -> Network:
+        """With `eager`, attention is three steps on a (batch, heads, length, length) tensor, as published."""
+        cast = {name.removeprefix("bert."): weight.to(device, dtype) for name, weight in self.weights.items()}
+        slopes = self.slopes.to(device)
+        return lambda ids, mask: _DnaBert2Batch(cast, self.layers, slopes, mask, eager).run(ids)
 
 
 class _DnaBert2Batch:
     """One padded batch."""
 
-    def __init__(self, weights: Weights, layers: int, slopes: Tensor, mask: Tensor) -> None:
+    def __init__(self, weights: Weights, layers: int, slopes: Tensor, mask: Tensor, eager: bool) -> None:
         self.weights, self.layers, self.heads = weights, layers, len(slopes)
-        place = torch.arange(mask.shape[1])
+        self.attend = _eager_attention if eager else F.scaled_dot_product_attention
+        place = torch.arange(mask.shape[1], device=mask.device)
         bias = -slopes[:, None, None] * (place[:, None] - place).abs()
         bias = bias + torch.where(mask, 0.0, -torch.inf)[:, None, None]
         self.bias = bias.to(weights["embeddings.word_embeddings.weight"].dtype)
@@ -144,7 +159,7 @@ class _DnaBert2Batch:
     def _layer(self, name: str, x: Tensor) -> Tensor:
         qkv = self._linear(f"{name}.attention.self.Wqkv", x).unflatten(2, (3, self.heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias).transpose(1, 2).flatten(2)
+        mixed = self.attend(q, k, v, attn_mask=self.bias).transpose(1, 2).flatten(2)
         x = self._norm(
             f"{name}.attention.output.LayerNorm", x + self._linear(f"{name}.attention.output.dense", mixed)
         )
