@@ -226,19 +226,55 @@ def test_specieslm_averages_late_layers_and_all_tokens() -> None:
     assert model.embed(sequences, average_layers=False).shape[1] == 3 * model.dim
 
 
+BERT = {"vocab_size": 4101, "hidden_size": 30, "num_hidden_layers": 1, "num_attention_heads": 3}
+BERT |= {"intermediate_size": 50, "max_position_embeddings": 64}
+ESM = BERT | {"vocab_size": 4105, "pad_token_id": 1, "mask_token_id": 2}
+OPT = {"vocab_size": 512, "hidden_size": 30, "num_hidden_layers": 2, "num_attention_heads": 5, "ffn_dim": 50}
+
+
 @pytest.mark.parametrize(
-    ("name", "kind"),
-    [("dnabert_1", "BertForMaskedLM"), ("nt_v1_1", "EsmForMaskedLM"), ("opt_2", "OPTForCausalLM")],
+    ("kind", "values", "vocabulary"),
+    [
+        *(
+            ("BertForMaskedLM", BERT | {"hidden_act": act}, "dnabert_1")
+            for act in ("gelu", "relu", "gelu_new")
+        ),
+        ("BertForMaskedLM", BERT | {"tie_word_embeddings": False}, "dnabert_1"),
+        ("BertModel", BERT | {"tie_word_embeddings": False}, "dnabert_1"),
+        ("EsmForMaskedLM", ESM | {"position_embedding_type": "absolute"}, "nt_v1_1"),
+        ("EsmForMaskedLM", ESM | {"position_embedding_type": "rotary", "token_dropout": True}, "nt_v1_1"),
+        ("EsmForMaskedLM", ESM | {"tie_word_embeddings": False}, "nt_v1_1"),
+        ("EsmModel", ESM | {"position_embedding_type": "absolute"}, "nt_v1_1"),
+        ("OPTForCausalLM", OPT | {"word_embed_proj_dim": 12, "do_layer_norm_before": False}, "opt_1"),
+        ("OPTForCausalLM", OPT | {"word_embed_proj_dim": 30, "enable_bias": False}, "opt_1"),
+        ("OPTForCausalLM", OPT | {"word_embed_proj_dim": 30, "tie_word_embeddings": False}, "opt_1"),
+        ("OPTModel", OPT | {"word_embed_proj_dim": 30, "tie_word_embeddings": False}, "opt_1"),
+    ],
+    ids=lambda value: ",".join(map(str, list(value.values())[-2:])) if isinstance(value, dict) else value,
 )
-def test_model_that_transformers_saved_loads(name: str, kind: str, tmp_path: Path) -> None:
+def test_model_that_transformers_made_and_saved_equals_it(
+    kind: str, values: dict[str, Any], vocabulary: str, tmp_path: Path
+) -> None:
     import transformers
 
-    getattr(transformers, kind).from_pretrained(PARITY / name).save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    cls = getattr(transformers, kind)
+    reference = cls(cls.config_class(**values)).eval()
+    for parameter in reference.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    reference.save_pretrained(tmp_path)
     for file in ("vocab.txt", "vocab.json", "merges.txt"):
-        if (PARITY / name / file).exists():
-            shutil.copyfile(PARITY / name / file, tmp_path / file)
-    found, expected = (load(path).embed(["ACGTACGTTTGACCA"]) for path in (tmp_path, PARITY / name))
-    np.testing.assert_array_equal(found, expected)
+        if (PARITY / vocabulary / file).exists():
+            shutil.copyfile(PARITY / vocabulary / file, tmp_path / file)
+    model = load(tmp_path)
+    tokens = model.tokenizer(["ACGTACGTTTGACCA"])
+    with torch.no_grad():
+        output = reference(torch.from_numpy(tokens.ids).long()[None], output_hidden_states=True)
+        states = model.hidden_states(tokens, layers="all")
+        for found, expected in zip(states, output.hidden_states, strict=True):
+            torch.testing.assert_close(found, expected[0], rtol=1e-4, atol=1e-4)
+        if "logits" in output:
+            torch.testing.assert_close(model.logits(tokens), output.logits[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -274,3 +310,25 @@ def test_command_line_takes_species_and_prompt(tmp_path: Path) -> None:
         assert result.exit_code == 0, result.output
         expected = load(PARITY / name, **{option: value}).embed(["ACGTTTGACCA"])
         np.testing.assert_array_equal(np.load(out), expected)
+
+
+@pytest.mark.parametrize("name", ["dnabert_1", "dnabert2_1", "nt_v2_1", "opt_1"])
+def test_model_in_bfloat16_saves_its_embeddings_unrounded(name: str, tmp_path: Path) -> None:
+    model = fg.load(PARITY / name, device="cpu", dtype="bfloat16")
+    model.save(tmp_path)
+    network: Any = load(tmp_path).network
+    expected: Any = load(PARITY / name).network
+    assert torch.equal(network.encoder.stem.embedding.weight, expected.encoder.stem.embedding.weight)
+    changed: Any = model.network
+    if name == "opt_1":
+        with torch.no_grad():
+            changed.encoder.stem.embedding.weight += 1
+        with pytest.raises(CheckpointError, match="not the same any more"):
+            model.save(tmp_path)
+
+
+def test_records_too_short_for_a_kmer_are_accounted_for(tmp_path: Path) -> None:
+    fasta = tmp_path / "in.fa"
+    fasta.write_text(">a\nACGTTTGACCA\n>b\nACG\n")
+    report = fg.embed(fasta, model=load(PARITY / "dnabert_1"), out=tmp_path / "out.npy")
+    assert (report.rows, report.reading.n_in, report.reading.n_rejected) == (1, 2, 1)

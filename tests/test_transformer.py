@@ -15,7 +15,8 @@ from fastgenome.errors import ArgumentError
 from fastgenome.kernels import reference
 from fastgenome.models.attention import alibi_slopes, interleave_rotary, packed_attention
 from fastgenome.models.encoder import packing_of
-from fastgenome.models.transformer import MaskedLanguageHead, Transformer, TransformerConfig, cast_products
+from fastgenome.models.heads import MaskedLanguageHead
+from fastgenome.models.transformer import Transformer, TransformerConfig, cast_products
 
 LENGTHS = (7, 1, 23, 23, 40, 2, 23)
 DIM, HEADS, FFN, VOCABULARY = 48, 4, 96, 50

@@ -13,11 +13,11 @@ from torch import nn
 
 from fastgenome.errors import CheckpointError
 from fastgenome.models.checkpoint import WeightFiles, read_tensors
+from fastgenome.models.heads import Projection
 from fastgenome.models.key_map import Part, assign_published, parts, with_affine
 from fastgenome.models.mamba import BidirectionalMamba, BothStrandsHead, MambaConfig
 from fastgenome.models.model import Model, Network
 from fastgenome.models.published_config import PublishedConfig
-from fastgenome.models.transformer import Projection
 from fastgenome.tokenizers import KmerTokenizer, Tokenizer, load_tokenizer
 
 FAMILY = "caduceus"
@@ -74,6 +74,7 @@ def _config(values: Mapping[str, Any]) -> MambaConfig:
     fields = PublishedConfig(values, name=FAMILY)
     # How weights start, a type that differs below float32 only, and what the checkpoint holds as a tensor.
     fields.ignore("initializer_cfg", "residual_in_fp32", "complement_map")
+    fields.expect("tie_word_embeddings", True)
     fields.expect("bidirectional", True)
     fields.expect("bidirectional_strategy", "add", None)
     fields.expect("bidirectional_weight_tie", True)

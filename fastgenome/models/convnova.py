@@ -23,8 +23,8 @@ from fastgenome.models.convolution import (
 )
 from fastgenome.models.convolution_family import ConvolutionConfig, check_sizes, create_model, load_model
 from fastgenome.models.encoder import HiddenStates
+from fastgenome.models.heads import MaskedLanguageHead
 from fastgenome.models.model import Model
-from fastgenome.models.transformer import MaskedLanguageHead
 
 FAMILY = "convnova"
 

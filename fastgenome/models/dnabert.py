@@ -4,26 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from fastgenome.errors import CheckpointError
-from fastgenome.models.bert import (
-    UNUSED,
-    bert_config,
-    bert_names,
-    head_names,
-    head_of,
-    pooler_names,
-    pooler_of,
-    prefix_of,
-    with_current_names,
-)
-from fastgenome.models.checkpoint import WeightFiles, read_tensors
+from fastgenome.models.bert import bert_config, layer_names, load_bert
 from fastgenome.models.embeddings import EmbeddingDefaults
-from fastgenome.models.key_map import assign_published
-from fastgenome.models.model import Model, Network
+from fastgenome.models.model import Model
 from fastgenome.models.published_config import PublishedConfig
-from fastgenome.models.transformer import Transformer
 from fastgenome.tokenizers import Tokenizer, load_tokenizer
 from fastgenome.vocabularies import is_special, longest_kmer, read_vocab_txt
 
@@ -43,7 +27,7 @@ def load_directory(directory: Path, values: Mapping[str, Any]) -> Model:
     """The model in `directory`, float32 on the CPU; `values` is its config.json."""
     name = f"dnabert-{longest_kmer(read_vocab_txt(directory))}"
     tokenizer = load_tokenizer(name, vocabulary=directory)
-    return load_bert(directory, values, tokenizer=tokenizer, family=FAMILY, licence=LICENCE)
+    return load_kmer_bert(directory, values, tokenizer=tokenizer, family=FAMILY, licence=LICENCE)
 
 
 def is_kmer_bert(config: Mapping[str, Any], directory: Path, *, others: bool) -> bool:
@@ -55,7 +39,7 @@ def is_kmer_bert(config: Mapping[str, Any], directory: Path, *, others: bool) ->
     return len(set(map(len, kmers))) == 1 and bool(tokens - kmers) == others
 
 
-def load_bert(
+def load_kmer_bert(
     directory: Path,
     values: Mapping[str, Any],
     *,
@@ -64,38 +48,22 @@ def load_bert(
     licence: str,
     defaults: EmbeddingDefaults | None = None,
 ) -> Model:
-    """A model of BERT's layout with this tokenizer; its embedding is by default the last layer's mean."""
+    """BERT over k-mers with this tokenizer; by default its embedding is the mean of the last layer."""
     fields = PublishedConfig(values, name=family)
     config = bert_config(fields)
+    tied = fields.take("tie_word_embeddings", True)
     fields.ignore(*_DEAD)
     fields.finish()
-    if tokenizer.vocabulary_size > config.vocabulary_size:
-        raise CheckpointError(
-            f"the vocabulary in {directory} has {tokenizer.vocabulary_size} ids, the model "
-            f"{config.vocabulary_size} embeddings"
-        )
-    tensors = with_current_names(read_tensors(directory))
-    prefix = prefix_of(tensors)
-    with torch.device("meta"):
-        network = Network(Transformer(config), head_of(config, tensors), pooler_of(config, tensors, prefix))
-    names = bert_names(config.layers, prefix)
-    if network.head:
-        names |= head_names(prefix, "cls.predictions.bias")
-    if network.pooler:
-        names |= pooler_names(prefix)
-    copies = {
-        "cls.predictions.decoder.weight": f"{prefix}embeddings.word_embeddings.weight",
-        "cls.predictions.decoder.bias": "cls.predictions.bias",
-    }
-    assign_published(network, tensors, names, unused=UNUSED, copies=copies)
-    return Model(
-        name=family,
-        network=network,
+    return load_bert(
+        directory,
+        values,
+        config=config,
+        layer_names=layer_names,
+        decoder_bias="cls.predictions.bias",
+        tied=tied,
         tokenizer=tokenizer,
+        family=family,
         licence=licence,
-        config=dict(values),
         defaults=defaults,
-        max_length=config.max_positions,
-        key_map=names,
-        files=WeightFiles(directory),
+        min_length=longest_kmer(tokenizer.vocabulary),
     )

@@ -8,23 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from fastgenome.models.bert import (
-    UNUSED,
-    embedding_names,
-    head_names,
-    head_of,
-    pooler_names,
-    pooler_of,
-    prefix_of,
-    with_current_names,
-)
-from fastgenome.models.checkpoint import WeightFiles, read_tensors
-from fastgenome.models.key_map import Part, assign_published, parts, with_affine
-from fastgenome.models.model import Model, Network
+from fastgenome.models.bert import Names, load_bert
+from fastgenome.models.key_map import parts, with_affine
+from fastgenome.models.model import Model
 from fastgenome.models.published_config import PublishedConfig
-from fastgenome.models.transformer import Transformer, TransformerConfig
+from fastgenome.models.transformer import TransformerConfig
 from fastgenome.tokenizers import load_tokenizer
 
 FAMILY = "dnabert2"
@@ -38,26 +26,18 @@ def recognises(config: Mapping[str, Any], directory: Path) -> bool:
 
 def load_directory(directory: Path, values: Mapping[str, Any]) -> Model:
     """The model in `directory`, float32 on the CPU; `values` is its config.json."""
-    config = _config(PublishedConfig(values, name=FAMILY))
-    tensors = with_current_names(read_tensors(directory))
-    prefix = prefix_of(tensors)
-    with torch.device("meta"):
-        network = Network(Transformer(config), head_of(config, tensors), pooler_of(config, tensors, prefix))
-    names = _names(config.layers, prefix)
-    if network.head:
-        names |= head_names(prefix, "cls.predictions.decoder.bias")
-    if network.pooler:
-        names |= pooler_names(prefix)
-    copies = {"cls.predictions.decoder.weight": f"{prefix}embeddings.word_embeddings.weight"}
-    assign_published(network, tensors, names, unused=UNUSED, copies=copies)
-    return Model(
-        name=FAMILY,
-        network=network,
+    fields = PublishedConfig(values, name=FAMILY)
+    tied = fields.take("tie_word_embeddings", True)
+    return load_bert(
+        directory,
+        values,
+        config=_config(fields),
+        layer_names=_layer_names,
+        decoder_bias="cls.predictions.decoder.bias",
+        tied=tied,
         tokenizer=load_tokenizer("dnabert2", vocabulary=directory),
+        family=FAMILY,
         licence=LICENCE,
-        config=dict(values),
-        key_map=names,
-        files=WeightFiles(directory),
     )
 
 
@@ -84,14 +64,13 @@ def _config(fields: PublishedConfig) -> TransformerConfig:
     return config
 
 
-def _names(layers: int, prefix: str) -> dict[str, tuple[Part, ...]]:
-    names = embedding_names(prefix)
-    for index in range(layers):
-        ours, theirs = f"encoder.layers.{index}", f"{prefix}encoder.layer.{index}"
-        names |= with_affine(f"{ours}.qkv", f"{theirs}.attention.self.Wqkv")
-        names |= with_affine(f"{ours}.output", f"{theirs}.attention.output.dense")
-        names |= with_affine(f"{ours}.attention_norm", f"{theirs}.attention.output.LayerNorm")
-        names |= {f"{ours}.up.weight": parts(f"{theirs}.mlp.gated_layers.weight")}
-        names |= with_affine(f"{ours}.down", f"{theirs}.mlp.wo")
-        names |= with_affine(f"{ours}.ffn_norm", f"{theirs}.mlp.layernorm")
-    return names
+def _layer_names(index: int, prefix: str) -> Names:
+    ours, theirs = f"encoder.layers.{index}", f"{prefix}encoder.layer.{index}"
+    return {
+        **with_affine(f"{ours}.qkv", f"{theirs}.attention.self.Wqkv"),
+        **with_affine(f"{ours}.output", f"{theirs}.attention.output.dense"),
+        **with_affine(f"{ours}.attention_norm", f"{theirs}.attention.output.LayerNorm"),
+        f"{ours}.up.weight": parts(f"{theirs}.mlp.gated_layers.weight"),
+        **with_affine(f"{ours}.down", f"{theirs}.mlp.wo"),
+        **with_affine(f"{ours}.ffn_norm", f"{theirs}.mlp.layernorm"),
+    }

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from fastgenome.models.checkpoint import WeightFiles, read_tensors
+from fastgenome.models.heads import Projection
 from fastgenome.models.hyena import Hyena, HyenaConfig
 from fastgenome.models.key_map import Part, assign_published, parts, with_affine
 from fastgenome.models.model import Model, Network
 from fastgenome.models.published_config import PublishedConfig
-from fastgenome.models.transformer import Projection
 from fastgenome.tokenizers import load_tokenizer
 
 FAMILY = "hyenadna"

@@ -82,12 +82,22 @@ def assign_published(
 
 
 def published_tensors(network: nn.Module, key_map: KeyMap) -> dict[str, Tensor]:
-    """The tensors of `network` under their published names and in their published arrangement."""
-    published = {}
+    """The tensors of `network` under their published names and in their published arrangement.
+
+    Of tied ones that are no longer one parameter, since their types differ, the first is taken, which is the
+    more exact. Raises CheckpointError where the others differ from it by more than their type.
+    """
+    published: dict[str, Tensor] = {}
     for name, tensor in network.state_dict().items():
         sources = key_map[name]
         for part, piece in zip(sources, tensor.chunk(len(sources)), strict=True):
-            published[part.name] = part.to_published(piece)
+            found = part.to_published(piece)
+            first = published.setdefault(part.name, found)
+            if not torch.equal(first.to(found.dtype), found):
+                raise CheckpointError(
+                    f"{name} is published under the name of another tensor, {part.name}, but is not the same "
+                    "any more; train such a model in float32, where both are one"
+                )
     return published
 
 

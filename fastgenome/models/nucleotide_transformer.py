@@ -12,11 +12,13 @@ from typing import Any
 import torch
 
 from fastgenome.models.attention import interleave_rotary, separate_rotary
+from fastgenome.models.bert import with_current_names
 from fastgenome.models.checkpoint import WeightFiles, read_tensors
+from fastgenome.models.heads import MaskedLanguageHead
 from fastgenome.models.key_map import Part, assign_published, parts, with_affine
 from fastgenome.models.model import Model, Network
 from fastgenome.models.published_config import PublishedConfig
-from fastgenome.models.transformer import MaskedLanguageHead, Transformer, TransformerConfig
+from fastgenome.models.transformer import Transformer, TransformerConfig
 from fastgenome.tokenizers import load_tokenizer
 from fastgenome.vocabularies import longest_kmer, read_vocab_txt
 
@@ -26,8 +28,13 @@ LICENCE = "CC-BY-NC-SA-4.0"
 # ids of the vocabulary -> tokenizer, for directories without vocab.txt.
 _TOKENIZERS = {4105: "nt-v1", 4107: "nt-v2", 75: "nt-v2-3mer"}
 
-# Contacts are predicted from attention maps; the rotary tables are made anew.
-_UNUSED = (r"esm\.contact_head\..*", r".*\.position_ids", r".*\.rotary_embeddings\.inv_freq")
+# Contacts are predicted from attention maps, no published checkpoint has a trained pooler, and the rotary
+# tables are made anew.
+_UNUSED = (
+    r"(esm\.)?(contact_head|pooler)\..*",
+    r"(esm\.)?embeddings\.position_ids",
+    r".*\.rotary_embeddings\.inv_freq",
+)
 
 
 def recognises(config: Mapping[str, Any], directory: Path) -> bool:
@@ -44,18 +51,19 @@ def load_directory(directory: Path, values: Mapping[str, Any]) -> Model:
     fields = PublishedConfig(values, name=FAMILY)
     tied = fields.take("tie_word_embeddings", True)
     config, max_length = _config(fields)
-    tensors = read_tensors(directory)
+    tensors = with_current_names(read_tensors(directory))
+    prefix = "esm." if any(name.startswith("esm.") for name in tensors) else ""
     has_head = any(name.startswith("lm_head.") for name in tensors)
     with torch.device("meta"):
         head = MaskedLanguageHead(config.dim, config.vocabulary_size, config.norm_eps) if has_head else None
         network = Network(Transformer(config), head)
-    names = _names(config)
-    embeddings = "esm.embeddings.word_embeddings.weight"
+    names = _names(config, prefix)
+    embeddings = f"{prefix}embeddings.word_embeddings.weight"
     if has_head:
         names |= _head_names(embeddings if tied else "lm_head.decoder.weight")
     unused = list(_UNUSED)
     if config.positions == "rotary":
-        unused.append(r"esm\.embeddings\.position_embeddings\.weight")
+        unused.append(r"(esm\.)?embeddings\.position_embeddings\.weight")
     copies = {"lm_head.decoder.weight": embeddings} if tied else {}
     assign_published(network, tensors, names, unused=unused, copies=copies)
     return Model(
@@ -109,19 +117,19 @@ def _config(fields: PublishedConfig) -> tuple[TransformerConfig, int]:
     return config, max_length
 
 
-def _names(config: TransformerConfig) -> dict[str, tuple[Part, ...]]:
-    names = {"encoder.stem.embedding.weight": parts("esm.embeddings.word_embeddings.weight")}
+def _names(config: TransformerConfig, prefix: str) -> dict[str, tuple[Part, ...]]:
+    names = {"encoder.stem.embedding.weight": parts(f"{prefix}embeddings.word_embeddings.weight")}
     if config.positions == "learned":
-        names["encoder.position_embeddings.weight"] = parts("esm.embeddings.position_embeddings.weight")
+        names["encoder.position_embeddings.weight"] = parts(f"{prefix}embeddings.position_embeddings.weight")
     for index in range(config.layers):
-        ours, theirs = f"encoder.layers.{index}", f"esm.encoder.layer.{index}"
+        ours, theirs = f"encoder.layers.{index}", f"{prefix}encoder.layer.{index}"
         names |= {f"{ours}.qkv.{kind}": _query_key_value(theirs, kind, config) for kind in ("weight", "bias")}
         names |= with_affine(f"{ours}.output", f"{theirs}.attention.output.dense")
         names |= with_affine(f"{ours}.attention_norm", f"{theirs}.attention.LayerNorm")
         names |= with_affine(f"{ours}.up", f"{theirs}.intermediate.dense", bias=config.up_bias)
         names |= with_affine(f"{ours}.down", f"{theirs}.output.dense", bias=config.down_bias)
         names |= with_affine(f"{ours}.ffn_norm", f"{theirs}.LayerNorm")
-    return names | with_affine("encoder.final_norm", "esm.encoder.emb_layer_norm_after")
+    return names | with_affine("encoder.final_norm", f"{prefix}encoder.emb_layer_norm_after")
 
 
 def _query_key_value(layer: str, kind: str, config: TransformerConfig) -> tuple[Part, ...]:

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from fastgenome.models.checkpoint import WeightFiles, read_tensors
+from fastgenome.models.heads import Projection
 from fastgenome.models.key_map import Part, assign_published, parts, with_affine
 from fastgenome.models.model import Model, Network
 from fastgenome.models.published_config import PublishedConfig
-from fastgenome.models.transformer import Projection, Transformer, TransformerConfig
+from fastgenome.models.transformer import Transformer, TransformerConfig
 from fastgenome.tokenizers import load_tokenizer
 
 FAMILY = "opt"
@@ -34,12 +35,14 @@ def load_directory(directory: Path, values: Mapping[str, Any], *, prompt: str | 
     config = _config(fields)
     tensors = read_tensors(directory)
     prefix = "model.decoder." if any(name.startswith("model.") for name in tensors) else "decoder."
+    has_head = tied or "lm_head.weight" in tensors
     with torch.device("meta"):
-        head = Projection(config.embedding_dim or config.dim, config.vocabulary_size)
+        head = Projection(config.embedding_dim or config.dim, config.vocabulary_size) if has_head else None
         network = Network(Transformer(config), head)
     embeddings = f"{prefix}embed_tokens.weight"
     names = _names(config, prefix)
-    names["head.decoder.weight"] = parts(embeddings if tied else "lm_head.weight")
+    if has_head:
+        names["head.decoder.weight"] = parts(embeddings if tied else "lm_head.weight")
     assign_published(network, tensors, names, copies={"lm_head.weight": embeddings} if tied else {})
     return Model(
         name=FAMILY,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastgenome.models.dnabert import is_kmer_bert, load_bert
+from fastgenome.models.dnabert import is_kmer_bert, load_kmer_bert
 from fastgenome.models.embeddings import EmbeddingDefaults
 from fastgenome.models.model import Model
 from fastgenome.tokenizers import load_tokenizer
@@ -26,7 +26,7 @@ def load_directory(directory: Path, values: Mapping[str, Any], *, species: str |
     """The model in `directory`, float32 on the CPU; `values` is its config.json."""
     layers = values.get("num_hidden_layers")
     last = layers if isinstance(layers, int) else 0
-    return load_bert(
+    return load_kmer_bert(
         directory,
         values,
         tokenizer=load_tokenizer("specieslm", vocabulary=directory, species=species),

@@ -14,8 +14,9 @@ import torch
 from fastgenome.errors import ArgumentError, CheckpointError
 from fastgenome.models.checkpoint import WeightFiles, assign_tensors, read_tensors
 from fastgenome.models.embeddings import EmbeddingDefaults
+from fastgenome.models.heads import MaskedLanguageHead
 from fastgenome.models.model import Model, Network
-from fastgenome.models.transformer import MaskedLanguageHead, Transformer, TransformerConfig, check_fields
+from fastgenome.models.transformer import Transformer, TransformerConfig, check_fields
 from fastgenome.tokenizers import KmerTokenizer
 
 FAMILY = "tiny"

@@ -17,8 +17,9 @@ from torch.nn import functional as F
 from fastgenome.models.convolution import ConvolutionStem, same_convolution, states_by_run
 from fastgenome.models.convolution_family import ConvolutionConfig, check_sizes, create_model, load_model
 from fastgenome.models.encoder import HiddenStates
+from fastgenome.models.heads import MaskedLanguageHead
 from fastgenome.models.model import Model
-from fastgenome.models.transformer import MaskedLanguageHead, linear
+from fastgenome.models.transformer import linear
 
 FAMILY = "unet"
 
