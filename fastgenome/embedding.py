@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,19 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastgenome.errors import ArgumentError
-from fastgenome.scoring.sequence_table import Repeated, TableReport, write_sequence_table
+from fastgenome.scoring.sequence_table import (
+    BASES_AT_A_TIME,
+    Repeated,
+    TableReport,
+    write_sequence_table,
+)
 from fastgenome.scoring.writers import Column
 from fastgenome.sequences import ReadOptions
 
 if TYPE_CHECKING:
     from fastgenome.models.model import Model
+
+_TOKEN_BYTES = 1 << 26
 
 
 @overload
@@ -82,6 +90,8 @@ def embed(
 
     loaded = load(model) if isinstance(model, (str, Path)) else model
     if out is None:
+        if pooling == "token":
+            raise ArgumentError("pooling='token' needs out=, or use Model.token_embeddings")
         if window is not None or stride is not None:
             raise ArgumentError("window and stride need out=: an array has no place for positions")
         if isinstance(source, (str, Path)):
@@ -112,6 +122,20 @@ def embed(
         window=window,
         stride=stride,
         reading=reading,
-        metadata={"model": loaded.name, "sha256": loaded.sha256 or "", "dtype": str(loaded.dtype)},
+        metadata={
+            "model": loaded.name,
+            "sha256": loaded.sha256 or "",
+            "dtype": str(loaded.dtype),
+            "pooling": pooling or loaded.defaults.pooling,
+            "layers": json.dumps(loaded.layer_indices(layer)),
+            **loaded.options,
+        },
+        bases_at_a_time=_bases_at_a_time(loaded, layer) if pooling == "token" else BASES_AT_A_TIME,
         progress=progress,
     )
+
+
+def _bases_at_a_time(model: Model, layer: int | Sequence[int] | None) -> int:
+    """Bases whose tokens' embeddings are held at a time, one token for each at the most."""
+    row = 4 * model.embedding_width(pooling="mean", layer=layer)
+    return max(1, _TOKEN_BYTES // row) * model.encoder.stride

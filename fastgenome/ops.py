@@ -73,13 +73,18 @@ def _is_fused(x: Tensor, weight: Tensor) -> bool:
         return False
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         return False
-    return weight.dtype in (torch.float32, torch.bfloat16) and _has_onednn()
+    return weight.dtype in (torch.float32, torch.bfloat16) and _fuses(weight.dtype)
 
 
 @cache
-def _has_onednn() -> bool:
-    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return available and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+def _fuses(dtype: torch.dtype) -> bool:
+    """Whether oneDNN multiplies this type here; for bfloat16 it depends on the processor."""
+    x = torch.zeros(1, 2, dtype=dtype)
+    try:
+        torch.ops.mkldnn._linear_pointwise(x, x, None, "none", [], "")
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False
+    return True
 
 
 def range_pool(states: Tensor, starts: Tensor, ends: Tensor, reduction: RangeReduction) -> Tensor:

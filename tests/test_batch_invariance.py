@@ -17,7 +17,7 @@ import fastgenome as fg
 from fastgenome.models.model import Model
 
 PARITY = Path(__file__).resolve().parents[2] / "shared" / "parity"
-FIXTURES = sorted(path.parent for path in PARITY.glob("*_1/model.safetensors"))
+FIXTURES = sorted(path.parent for path in PARITY.glob("*/model.safetensors"))
 COMPOSITIONS = int(os.environ.get("FASTGENOME_COMPOSITIONS", "60"))
 MODELS = [pytest.param("tiny", id="tiny"), *(pytest.param(path, id=path.name) for path in FIXTURES)]
 
@@ -44,9 +44,9 @@ def longest(model: Model) -> int:
 
 
 def pieces(bases: str, model: Model, count: int) -> list[str]:
-    """Real sequences of 1 token to the longest; a third of them of three lengths, so that equals meet."""
+    """Real sequences from one token to the longest; a third of them of three lengths, so that equals meet."""
     random = np.random.default_rng(0)
-    shortest, most = 8, longest(model)
+    shortest, most = model.min_length, longest(model)
     lengths = np.geomspace(shortest, most, count).astype(int)
     lengths[::3] = random.choice([20, 64, 65], len(lengths[::3]))
     starts = random.integers(0, len(bases) - most, count)
@@ -68,8 +68,8 @@ def test_embedding_is_the_same_in_any_batch(model: Model, bases: str) -> None:
 
 
 def test_nothing_of_a_neighbour_gets_in(model: Model) -> None:
-    # All that is known of T is not a number; sequences without T must not notice.
-    clean, poisoned = "ACGGAACC" * 5, "ACGGATTC" * 5
+    # All that is known of T is not a number; sequences without it on either strand must not notice.
+    clean, poisoned = "CCGGGCGC" * 5, "ACGGATTC" * 5
     vocabulary = model.tokenizer.vocabulary
     with_t = [number for token, number in vocabulary.items() if "T" in token and set(token) <= set("ACGT")]
     with_t = [number for number in with_t if number < model.encoder.vocabulary_size]

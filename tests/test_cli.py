@@ -235,7 +235,7 @@ def test_output_may_not_be_the_input(tmp_path: Path) -> None:
 def test_failure_after_rows_were_written_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    monkeypatch.setattr(sequence_table, "_BASES_AT_A_TIME", 1 << 14)
+    monkeypatch.setattr(sequence_table, "BASES_AT_A_TIME", 1 << 14)
     rows = []
     write = TableWriter.write
     monkeypatch.setattr(

@@ -332,3 +332,109 @@ def test_records_too_short_for_a_kmer_are_accounted_for(tmp_path: Path) -> None:
     fasta.write_text(">a\nACGTTTGACCA\n>b\nACG\n")
     report = fg.embed(fasta, model=load(PARITY / "dnabert_1"), out=tmp_path / "out.npy")
     assert (report.rows, report.reading.n_in, report.reading.n_rejected) == (1, 2, 1)
+
+
+def test_tokens_without_special_ones_are_not_cut() -> None:
+    model = load(PARITY / "dnabert_1")
+    bare = model.tokenizer(["ACGTTTGACCA", "ACGTTTGACC"], special_tokens=False)
+    for embed in (model.embed, model.token_embeddings):
+        with pytest.raises(ArgumentError, match="sequence 0 do not have the special tokens"):
+            embed(bare)
+    states = model.hidden_states(bare).detach().numpy()
+    mean = np.stack([rows.mean(0) for rows in np.split(states, bare.offsets[1:-1])])
+    np.testing.assert_allclose(model.embed(bare, special_tokens=True), mean, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("types", "message"),
+    [
+        (np.zeros(1, int), "one number below 2 for each of 8"),
+        (np.zeros(9, int), "one number below 2 for each of 8"),
+        (np.full(8, 2), "below 2"),
+        (np.full(8, -1), "below 2"),
+        (np.zeros(8), "whole numbers, got float64"),
+    ],
+)
+def test_token_types_that_do_not_fit_are_refused(types: Any, message: str) -> None:
+    model = load(PARITY / "dnabert_1")
+    tokens = model.tokenizer(["ACGTTTGACCA"])
+    assert len(tokens.ids) == 8
+    with pytest.raises(ArgumentError, match=message):
+        model.hidden_states(tokens, token_types=types)
+    with pytest.raises(ArgumentError, match="no token types"):
+        load(PARITY / "nt_v2_1").hidden_states(tokens, token_types=np.zeros(8, int))
+
+
+def test_pooling_that_means_nothing_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="first special token that was trained"):
+        load(PARITY / "opt_1").embed(["ACGTTTGACCA"], pooling="cls")
+    bert = load(PARITY / "dnabert_1")
+    with pytest.raises(ArgumentError, match="last layer alone"):
+        bert.embed(["ACGTTTGACCA"], pooling="pooler", layer=0)
+    pooled = bert.embed(["ACGTTTGACCA"], pooling="pooler")
+    np.testing.assert_array_equal(bert.embed(["ACGTTTGACCA"], pooling="pooler", layer=2), pooled)
+    with pytest.raises(ArgumentError, match=r"needs out=, or use Model\.token_embeddings"):
+        fg.embed(["ACGTTTGACCA"], model=bert, pooling="token")
+    with pytest.raises(ArgumentError, match="has no attention"):
+        load(PARITY / "hyenadna_1").embed(["ACGT"], pooling="attention")
+
+
+@pytest.mark.parametrize(("name", "most"), [("dnabert_1", 515), ("hyenadna_1", 1025), ("nt_v1_1", 5994)])
+def test_window_is_checked_in_tokens(name: str, most: int) -> None:
+    model = load(PARITY / name)
+    model.check_window(most)
+    assert model.embed(["A" * most]).shape == (1, model.dim)
+    for window in (most + 6, 10**12):
+        with pytest.raises(ArgumentError, match="takes at most"):
+            model.check_window(window)
+
+
+def test_layer_may_be_a_number_of_numpy() -> None:
+    model = load(PARITY / "dnabert_1")
+    tokens = model.tokenizer(["ACGTTTGACCA"])
+    found = model.hidden_states(tokens, layers=np.int64(1))
+    assert isinstance(found, Tensor)
+    assert torch.equal(found, model.hidden_states(tokens, layers=1))
+
+
+def test_hooks_on_a_layer_are_called() -> None:
+    model = load(PARITY / "dnabert2_1")
+    layer: Any = model.encoder.layers[0]  # type: ignore[attr-defined]
+    seen = []
+    for part in (layer.qkv, layer.up):
+        part.register_forward_hook(lambda *_: seen.append(1))
+    hooked = model.embed(["ACGTTTGACCA"])
+    assert len(seen) == 2
+    np.testing.assert_allclose(hooked, load(PARITY / "dnabert2_1").embed(["ACGTTTGACCA"]), atol=1e-5)
+
+
+def test_filters_follow_weights_that_change_behind_the_back(tmp_path: Path) -> None:
+    model = load(PARITY / "hyenadna_1")
+    sequence = "ACGTTTGACCA" * 9
+    before = model.embed([sequence])
+    weight: Any = dict(model.network.named_parameters())["encoder.layers.0.mixer.long.last.weight"]
+    weight.data.mul_(3)
+    model.save(tmp_path)
+    after = model.embed([sequence])
+    assert np.abs(after - before).max() > 1e-3
+    np.testing.assert_allclose(after, load(tmp_path).embed([sequence]), rtol=0, atol=1e-6)
+
+
+def test_token_rows_are_written_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastgenome import embedding
+
+    model = load(PARITY / "dnabert_1")
+    sequences = ["ACGTTTGACCA" * n for n in range(1, 9)]
+    counts: list[int] = []
+    token_embeddings = model.token_embeddings
+
+    def counted(given: list[str], **options: Any) -> Any:
+        counts.append(len(given))
+        return token_embeddings(given, **options)
+
+    monkeypatch.setattr(embedding, "_TOKEN_BYTES", 4 * model.dim * 100)
+    monkeypatch.setattr(model, "token_embeddings", counted)
+    report = fg.embed(sequences, model=model, pooling="token", out=tmp_path / "e.npy")
+    assert counts == [4, 2, 2]
+    np.testing.assert_allclose(np.load(tmp_path / "e.npy"), token_embeddings(sequences).values, atol=1e-5)
+    assert report.rows == len(np.load(tmp_path / "e.npy"))

@@ -15,7 +15,7 @@ from torch import Tensor
 import fastgenome as fg
 from fastgenome.errors import ArgumentError, CheckpointError, SequenceTooLongError
 from fastgenome.models import hyena, hyenadna, long_convolution
-from fastgenome.models.long_convolution import Kernels, transform_size
+from fastgenome.models.long_convolution import FilterForms, transform_size
 from fastgenome.models.model import Model
 from fastgenome.models.transformer import cast_products
 
@@ -315,15 +315,15 @@ def test_kept_filters_follow_replaced_weights(
         assert torch.equal(model.hidden_states(tokens), other.hidden_states(tokens))
 
 
-def test_kernels_forget_the_least_recently_used() -> None:
-    kernels, made = Kernels(limit=100), []
+def test_forms_forget_the_least_recently_used() -> None:
+    forms, made = FilterForms(limit=100), []
 
     def kernel(key: int, size: int = 10) -> Tensor:
         def make() -> Tensor:
             made.append(key)
             return torch.full((size,), float(key))
 
-        return kernels.get(key, make)
+        return forms.get(key, make)
 
     for key in (1, 2, 1, 3, 1, 2):  # 40 bytes each: there is room for two
         assert kernel(key)[0] == key

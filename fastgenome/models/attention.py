@@ -14,6 +14,9 @@ from torch.nn import functional as F
 from fastgenome import ops
 from fastgenome.models.encoder import Packing, Run
 
+# Queries whose scores against a whole sequence are held at a time.
+_QUERIES = 512
+
 
 def rotary_table(length: int, head_dim: int, base: float, device: torch.device) -> Tensor:
     """Unit rotations of at least `length` positions, (positions, head_dim / 2) complex64, cached.
@@ -147,15 +150,20 @@ def attention_received(
 
     Query and key are (rows, heads, head_dim). The rows of one sequence sum to 1.
     """
+    slopes = alibi_slopes(query.shape[1]).to(query.device) if alibi else None
     received = [query.new_zeros(0, dtype=torch.float32)]
     for run in packing.runs:
-        for sequence in range(run.sequences):
-            start = run.start + sequence * run.length
+        for start in range(run.start, run.start + run.sequences * run.length, run.length):
             q, k = (x[start : start + run.length].transpose(0, 1).float() for x in (query, key))
-            scores = q @ k.transpose(1, 2) * q.shape[-1] ** -0.5  # (heads, length, length)
-            if alibi:
-                scores = scores + _alibi_bias(run.length, len(q), causal, query.device)[0].flip(1)
-            elif causal:
-                scores = scores + torch.full_like(scores[0], -torch.inf).triu(1)
-            received.append(scores.softmax(-1).mean((0, 1)))
+            total = q.new_zeros(run.length)
+            for first in range(0, run.length, _QUERIES):
+                scores = q[:, first : first + _QUERIES] @ k.transpose(1, 2) * q.shape[-1] ** -0.5
+                places = torch.arange(run.length, device=q.device)
+                distance = places - places[first : first + _QUERIES, None]  # (queries, length)
+                if slopes is not None:
+                    scores = scores - slopes[:, None, None] * distance.abs()
+                if causal:
+                    scores = scores.masked_fill(distance > 0, -torch.inf)
+                total = total + scores.softmax(-1).sum((0, 1))
+            received.append(total / (len(q) * run.length))
     return torch.cat(received)

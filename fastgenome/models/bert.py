@@ -105,7 +105,7 @@ def load_bert(
         names |= layer_names(index, prefix)
     embeddings = f"{prefix}embeddings.word_embeddings.weight"
     decoder = "cls.predictions.decoder"
-    unused = UNUSED
+    unused: tuple[str, ...] = UNUSED
     if not tied and f"{decoder}.bias" in tensors:
         # The other one belongs to the tied product alone.
         decoder_bias, unused = f"{decoder}.bias", (*UNUSED, r"cls\.predictions\.bias")

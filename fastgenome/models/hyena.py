@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from fastgenome.errors import ArgumentError
 from fastgenome.models.encoder import HiddenStates, Packing, Run, layer_indices, packing_of
-from fastgenome.models.long_convolution import FilterPositions, Kernels, LongConvolution
+from fastgenome.models.long_convolution import FilterForms, FilterPositions, LongConvolution
 from fastgenome.models.transformer import check_fields, linear
 
 # Rows that go through a layer at a time: on the CPU as many as stay in its cache.
@@ -102,18 +102,18 @@ class HyenaLayer(nn.Module):
     def forward(self, x: Tensor, packing: Packing) -> Tensor:
         """(rows, dim) -> (rows, dim)."""
         rows = _CPU_ROWS if x.device.type == "cpu" else _GPU_ROWS
-        kernels = self.mixer.long.kernels()
+        forms = self.mixer.long.forms()
         blocks: list[Tensor] = []
         for run in _pieces(packing.runs, rows):
-            blocks += self._run(_rows_of(x, run), kernels, rows)
+            blocks += self._run(_rows_of(x, run), forms, rows)
         if len(blocks) == 1:
             return blocks[0]
         return torch.cat(blocks) if blocks else x
 
-    def _run(self, x: Tensor, kernels: Kernels, rows: int) -> list[Tensor]:
+    def _run(self, x: Tensor, forms: FilterForms, rows: int) -> list[Tensor]:
         """(sequences, length, dim) -> (sequences * length, dim) in blocks of some rows."""
         gate, wave = self._gates(x, rows)
-        mixed = self.mixer.long(wave, kernels)
+        mixed = self.mixer.long(wave, forms)
         del wave
         blocks = zip(*(part.flatten(0, 1).split(rows) for part in (x, mixed, gate)), strict=True)
         return [self._finish(*block) for block in blocks]

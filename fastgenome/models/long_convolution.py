@@ -6,6 +6,7 @@ for long ones, is kept as long as gradients are off and its weights do not chang
 
 from collections import OrderedDict
 from collections.abc import Callable
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ _CPU_CHUNK = 1 << 19
 _GPU_CHUNK = 1 << 28
 _LEAST_CHANNELS = 8
 
-# Bytes of kernels kept for each filter. Above it, as from about 50,000 tokens at 256 channels on, the
+# Bytes of forms kept for each filter. Above it, as from about 50,000 tokens at 256 channels on, the
 # spectrum is made anew for some channels at a time.
 KEPT_BYTES = 96 << 20
 
@@ -33,23 +34,26 @@ def transform_size(length: int) -> int:
     return min(size if size >= 2 * length else 2 * size for size in sizes)
 
 
-class Kernels:
+class FilterForms:
     """Forms of one filter by a key, the least recently used ones forgotten beyond `limit` bytes."""
 
     def __init__(self, limit: float = torch.inf) -> None:
         self._limit = limit
         self._bytes = 0
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
+        self._lock = Lock()
 
     def get(self, key: int, make: Callable[[], Tensor]) -> Tensor:
         """What was kept under the key, or what `make` gives."""
-        if key not in self._kept:
-            self._kept[key] = made = make()
-            self._bytes += made.nbytes
-            while self._bytes > self._limit and len(self._kept) > 1:
-                self._bytes -= self._kept.popitem(last=False)[1].nbytes
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        with self._lock:
+            found = self._kept.get(key)
+            if found is None:
+                self._kept[key] = found = make()
+                self._bytes += found.nbytes
+                while self._bytes > self._limit and len(self._kept) > 1:
+                    self._bytes -= self._kept.popitem(last=False)[1].nbytes
+            self._kept.move_to_end(key)
+            return found
 
 
 class FilterPositions(nn.Module):
@@ -101,32 +105,39 @@ class LongConvolution(nn.Module):
         self.freq = nn.Parameter(torch.empty(1, filter_dim))
         self.register_buffer("deltas", torch.empty(1, 1, dim))
         self.bias = nn.Parameter(torch.empty(dim))
-        self._kernels = Kernels()
+        self._forms = FilterForms()
         self._made_from: list[tuple[Tensor, int, int]] = []
+        self._sums: list[float] = []
 
-    def kernels(self) -> Kernels:
+    def forms(self) -> FilterForms:
         """Where the filter's forms are kept: those of earlier calls, or new ones where gradients may flow."""
         if self._may_learn():
-            return Kernels()
+            return FilterForms()
+        # What is written through .data changes no version; the sums tell.
+        sums = torch.stack([w.detach().double().sum() for w in self.parameters()]).tolist()
         weights = [(w, w._version, w.data_ptr()) for w in (*self.parameters(), *self.buffers())]
         # The weights themselves are held: another one could get the place in memory of one that is gone.
-        same = len(weights) == len(self._made_from) and all(
-            now[0] is then[0] and now[1:] == then[1:]
-            for now, then in zip(weights, self._made_from, strict=True)
+        same = (
+            sums == self._sums
+            and len(weights) == len(self._made_from)
+            and all(
+                now[0] is then[0] and now[1:] == then[1:]
+                for now, then in zip(weights, self._made_from, strict=True)
+            )
         )
         if not same:
-            self._kernels, self._made_from = Kernels(KEPT_BYTES), weights
-        return self._kernels
+            self._forms, self._made_from, self._sums = FilterForms(KEPT_BYTES), weights, sums
+        return self._forms
 
-    def forward(self, u: Tensor, kernels: Kernels) -> Tensor:
-        """(sequences, length, dim) float32 -> the same shape; `kernels` from `kernels()`."""
+    def forward(self, u: Tensor, forms: FilterForms) -> Tensor:
+        """(sequences, length, dim) float32 -> the same shape; `forms` from `forms()`."""
         length = u.shape[1]
         channels = u.permute(2, 0, 1)  # (dim, sequences, length)
         if length <= DIRECT_LENGTH:
-            matrix = self._kept(kernels, 0, self._matrix)
+            matrix = self._kept(forms, 0, self._matrix)
             return torch.bmm(channels, matrix[:, :length, :length]).permute(1, 2, 0)
         size = transform_size(length)
-        spectrum = self._spectrum(size, kernels)
+        spectrum = self._spectrum(size, forms)
         if self._may_learn() or u.requires_grad:
             return _convolve(channels, spectrum(0, self.dim), size).permute(1, 2, 0)
         limit = _CPU_CHUNK if u.device.type == "cpu" else _GPU_CHUNK
@@ -141,14 +152,14 @@ class LongConvolution(nn.Module):
     def _may_learn(self) -> bool:
         return torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())
 
-    def _kept(self, kernels: Kernels, key: int, make: Callable[[], Tensor]) -> Tensor:
+    def _kept(self, forms: FilterForms, key: int, make: Callable[[], Tensor]) -> Tensor:
         if self._may_learn():
-            return kernels.get(key, make)
+            return forms.get(key, make)
         # A tensor made in inference mode could not take part in training later.
         with torch.inference_mode(False), torch.no_grad():
-            return kernels.get(key, make)
+            return forms.get(key, make)
 
-    def _spectrum(self, size: int, kernels: Kernels) -> Callable[[int, int], Tensor]:
+    def _spectrum(self, size: int, forms: FilterForms) -> Callable[[int, int], Tensor]:
         """A function that gives the spectrum of channels start … stop, (stop - start, size / 2 + 1)."""
         places = min(size // 2, self.max_length)
         if not self._may_learn() and self.dim * (size // 2 + 1) * 8 > KEPT_BYTES:
@@ -156,7 +167,7 @@ class LongConvolution(nn.Module):
                 hidden = self._hidden(places)
             return lambda start, stop: torch.fft.rfft(self._taps(hidden, start, stop), n=size)
         whole = self._kept(
-            kernels, size, lambda: torch.fft.rfft(self._taps(self._hidden(places), 0, self.dim), n=size)
+            forms, size, lambda: torch.fft.rfft(self._taps(self._hidden(places), 0, self.dim), n=size)
         )
         return lambda start, stop: whole[start:stop]
 

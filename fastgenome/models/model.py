@@ -132,6 +132,10 @@ class Model:
         return len(poolings) * sum(widths)
 
     @property
+    def _last(self) -> int:
+        return len(self.encoder.widths) - 1
+
+    @property
     def device(self) -> torch.device:
         """Device of the weights."""
         return next(self.network.parameters()).device
@@ -166,6 +170,10 @@ class Model:
         tokens = self._as_tokens(sequences)
         how = self._pooling_plan(pooling, special_tokens)
         layers, average = self.layer_indices(layer), self._averages(average_layers)
+        if "pooler" in how.names and {i % len(self.encoder.widths) for i in layers} != {self._last}:
+            raise ArgumentError(f"pooling='pooler' is for the last layer alone, got layer={layers}")
+        if not how.special_tokens:
+            self._check_specials(tokens)
         width = self.embedding_width(pooling=pooling, layer=layer, average_layers=average)
         embeddings = np.empty((len(tokens.lengths), width), dtype=output_type(output_dtype))
         for batch, hidden in self._batches(tokens, layers, average, batch_tokens, progress, how.attends):
@@ -186,6 +194,8 @@ class Model:
         """One embedding for each token, or each group of tokens that the network joins; see `embed`."""
         tokens = self._as_tokens(sequences)
         special = self._pooling_plan(None, special_tokens).special_tokens
+        if not special:
+            self._check_specials(tokens)
         before, behind = (0, 0) if special else (self.tokenizer.prefix_length, self.tokenizer.suffix_length)
         layers, average = self.layer_indices(layer), self._averages(average_layers)
         counts = -(-tokens.lengths // self.encoder.stride) - before - behind
@@ -236,7 +246,7 @@ class Model:
         self._check_limit(tokens.lengths)
         wanted = range(len(self.encoder.widths)) if layers == "all" else layers
         states = self._run(tokens.ids, tokens.offsets, self._layers(wanted), token_types).states
-        return states[0] if isinstance(layers, int) else states
+        return states[0] if _is_whole(layers) else states
 
     def logits(self, tokens: Tokens, *, token_types: NDArray[np.int64] | None = None) -> Tensor:
         """Output of the head, (rows, outputs) float32; ModelError where the checkpoint has no head."""
@@ -308,14 +318,19 @@ class Model:
 
     def check_window(self, window: int | None) -> None:
         """ArgumentError for windows of so many bases that none of full length could be embedded."""
-        if window and self.max_length and self.tokenizer.bases_per_token == 1 and window > self.max_length:
+        if not window or not self.max_length:
+            return
+        # One letter alone gives the fewest tokens; far beyond the limit there is no need to count them.
+        tokens = len(self.tokenizer(["A" * min(window, 1000 * self.max_length)]).ids)
+        if tokens > self.max_length:
             raise ArgumentError(
-                f"window is {window}, model {self.name!r} takes at most {self.max_length} bases at a time"
+                f"window is {window}, which is {tokens} tokens or more; model {self.name!r} takes at most "
+                f"{self.max_length} at a time"
             )
 
     def _layers(self, layer: int | Sequence[int]) -> tuple[int, ...]:
         layers = tuple(layer) if isinstance(layer, Sequence) else (layer,)
-        last = len(self.encoder.widths) - 1
+        last = self._last
         if not layers or any(not _is_whole(i) or not -last - 1 <= i <= last for i in layers):
             raise ArgumentError(
                 f"layer must be one or more of {-last - 1} … {last} of model {self.name!r} "
@@ -335,16 +350,20 @@ class Model:
         places = torch.from_numpy(np.ascontiguousarray(offsets, dtype=np.int64))
         options: dict[str, Any] = {"attention": True} if attention else {}
         if token_types is not None:
-            types = np.ascontiguousarray(token_types, dtype=np.int64)
-            options["token_types"] = torch.from_numpy(types).to(self.device)
+            types = np.ascontiguousarray(token_types)
+            if types.dtype.kind not in "iu":
+                raise ArgumentError(f"token_types must be whole numbers, got {types.dtype}")
+            options["token_types"] = torch.from_numpy(types.astype(np.int64)).to(self.device)
         return self.encoder(packed, places, layers, **options)
 
     def _pooling_plan(self, pooling: str | Sequence[str] | None, special_tokens: bool | None) -> PoolingPlan:
         """What is pooled, how; ArgumentError for what this model cannot do."""
         names = parse_pooling(self.defaults.pooling if pooling is None else pooling)
-        if {"cls", "pooler"} & set(names) and not self.tokenizer.prefix_length:
+        first = self.tokenizer.prefix[:1]
+        if {"cls", "pooler"} & set(names) and first != (self.tokenizer.special_token_ids.get("cls"),):
             raise ArgumentError(
-                f"pooling='cls' or 'pooler' needs a first special token; model {self.name!r} has none"
+                f"pooling='cls' or 'pooler' needs a first special token that was trained to stand for the "
+                f"sequence; model {self.name!r} has none"
             )
         if "pooler" in names and self.network.pooler is None:
             raise ArgumentError(f"pooling='pooler': the checkpoint of model {self.name!r} has no pooler")
@@ -365,6 +384,19 @@ class Model:
             for states, weight in zip(hidden.states, weights, strict=True)
         ]
         return torch.cat(pooled, 1)
+
+    def _check_specials(self, tokens: Tokens) -> None:
+        """ArgumentError for tokens without the special ones that an embedding would leave out."""
+        starts, ends = tokens.offsets[:-1], tokens.offsets[1:]
+        before, behind = np.array(self.tokenizer.prefix), np.array(self.tokenizer.suffix)
+        found_before = tokens.ids[starts[:, None] + np.arange(len(before))]
+        found_behind = tokens.ids[ends[:, None] - len(behind) + np.arange(len(behind))]
+        wrong = (found_before != before).any(1) | (found_behind != behind).any(1)
+        if wrong.any():
+            raise ArgumentError(
+                f"the tokens of sequence {int(wrong.argmax())} do not have the special tokens of model "
+                f"{self.name!r} around them; encode them with special_tokens=True, or embed with it"
+            )
 
     def _check_lengths(self, lengths: NDArray[np.int64], records: Sequence[str] | None) -> None:
         special = self.tokenizer.prefix_length + self.tokenizer.suffix_length

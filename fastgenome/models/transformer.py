@@ -129,14 +129,19 @@ def make_norm(config: TransformerConfig) -> nn.Module:
 
 def linear(layer: nn.Linear, x: Tensor, activation: Activation = "none") -> Tensor:
     """Apply a linear layer in the type of its weights, so that a float32 stream may feed bfloat16 weights."""
-    if type(layer) is nn.Linear:
+    if _is_plain(layer):
         return ops.linear(x, layer.weight, layer.bias, activation)
     return ops.activate(layer(x.to(layer.weight.dtype)), activation)
 
 
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether nothing but the product happens in a layer: no adapter in its place, no hook on it."""
+    return type(layer) is nn.Linear and not (layer._forward_hooks or layer._forward_pre_hooks)
+
+
 def gated_linear(layer: nn.Linear, x: Tensor, activation: Activation) -> Tensor:
     """Apply a linear layer whose first half of outputs, activated, weighs the second."""
-    if type(layer) is nn.Linear:
+    if _is_plain(layer):
         return ops.gated_linear(x, layer.weight, layer.bias, activation)
     gate, value = layer(x.to(layer.weight.dtype)).chunk(2, -1)
     product: Tensor = ops.activate(gate, activation) * value
@@ -268,6 +273,11 @@ class Transformer(nn.Module):
             x = x + self.position_embeddings(self._learned_positions(ids, packing))
         if self.config.token_types:
             types = token_types if token_types is not None else torch.zeros_like(packing.positions)
+            if types.shape != packing.positions.shape or not _within(types, self.config.token_types):
+                raise ArgumentError(
+                    f"token_types must be one number below {self.config.token_types} for each of "
+                    f"{len(packing.positions)} tokens"
+                )
             x = x + self.token_type_embeddings(types)
         elif token_types is not None:
             raise ArgumentError("this model has no token types")
@@ -300,6 +310,10 @@ class Transformer(nn.Module):
         head_dim = self.config.dim // self.config.heads
         table = rotary_table(longest, head_dim, self.config.rotary_base, packing.positions.device)
         return table[packing.positions]
+
+
+def _within(numbers: Tensor, end: int) -> bool:
+    return not len(numbers) or (int(numbers.min()) >= 0 and int(numbers.max()) < end)
 
 
 def _scale_for_masks(x: Tensor, masked: Tensor, packing: Packing) -> Tensor:

@@ -1,4 +1,4 @@
-"""One row per sequence, or per window of one: the streaming job behind embed, features and predict."""
+"""Rows for each sequence, or window of one: the streaming job behind embed, features and predict."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastgenome.regions import Window, windowed
 from fastgenome.scoring.writers import Column, open_writer
 from fastgenome.sequences import ReadOptions, ReadReport, SequenceReader, SequenceRecord
 
-_BASES_AT_A_TIME = 1 << 22
+BASES_AT_A_TIME = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class TableReport:
 
     Attributes:
         out: the table written.
-        rows: rows written: one a record, or one a window.
+        rows: rows written: one a record or window, or one a token of it.
         windows_too_short: windows (ends of records) with too few bases for a row.
         bases: worked on, overlaps counted each time.
         seconds: wall-clock time of reading, computing and writing.
@@ -72,6 +72,7 @@ def write_sequence_table(
     stride: int | None = None,
     reading: ReadOptions | None = None,
     metadata: Mapping[str, str] | None = None,
+    bases_at_a_time: int = BASES_AT_A_TIME,
     progress: bool = False,
 ) -> TableReport:
     """Compute columns for every record of a source, or for windows of it, in constant memory.
@@ -85,6 +86,7 @@ def write_sequence_table(
             0-based, half-open.
         reading: the format, the columns of a table, and which records are used.
         metadata: kept in Parquet files.
+        bases_at_a_time: given to ``compute`` at once, one record or window at least.
         progress: show a bar.
 
     Raises:
@@ -105,7 +107,7 @@ def write_sequence_table(
         progress_bar("working", reader.bytes_total, shown=progress) as advance,
     ):
         done = 0
-        for pieces in _pieces(reader, window, stride):
+        for pieces in _pieces(reader, window, stride, bases_at_a_time):
             kept = [piece for piece in pieces if len(piece.sequence) >= min_length]
             too_short += len(pieces) - len(kept)
             if kept:
@@ -149,14 +151,14 @@ def _beside(places: dict[str, Column], columns: Mapping[str, Column]) -> dict[st
 
 
 def _pieces(
-    reader: SequenceReader, window: int | None, stride: int | None
+    reader: SequenceReader, window: int | None, stride: int | None, bases_at_a_time: int
 ) -> Iterator[list[SequenceRecord] | list[Window]]:
     """What is worked on at a time: records, or windows of them."""
     if window is None:
-        yield from reader.batches(_BASES_AT_A_TIME)
+        yield from reader.batches(bases_at_a_time)
         return
     windows = windowed(reader, window, window if stride is None else stride)
-    while chunk := list(islice(windows, max(1, _BASES_AT_A_TIME // window))):
+    while chunk := list(islice(windows, max(1, bases_at_a_time // window))):
         yield chunk
 
 

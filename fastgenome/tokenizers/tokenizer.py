@@ -67,6 +67,16 @@ class Tokenizer:
         self._encoder = encoder(**arguments)
 
     @property
+    def prefix(self) -> tuple[int, ...]:
+        """Ids of the special tokens before each sequence."""
+        return tuple(self._prefix)
+
+    @property
+    def suffix(self) -> tuple[int, ...]:
+        """Ids of the special tokens after each sequence."""
+        return tuple(self._suffix)
+
+    @property
     def prefix_length(self) -> int:
         """Number of special tokens before each sequence."""
         return len(self._prefix)
