@@ -21,6 +21,7 @@ from fastgenome.models.convolution import (
 )
 from fastgenome.models.convolution_family import ConvolutionConfig, ConvolutionFamily, check_sizes
 from fastgenome.models.encoder import HiddenStates
+from fastgenome.models.published_config import MAX_LAYERS
 from fastgenome.models.transformer import MaskedLanguageHead
 
 FAMILY = "convnova"
@@ -44,6 +45,8 @@ class ConvNovaConfig(ConvolutionConfig):
         super().__post_init__()
         check_sizes("dim, stacks", (self.dim, self.stacks))
         check_sizes("dilations", self.dilations)
+        if self.stacks * len(self.dilations) > MAX_LAYERS:
+            raise ArgumentError(f"stacks times dilations must be at most {MAX_LAYERS} layers")
         if self.both_strands and self.input != "base":
             raise ArgumentError("both_strands=True needs input='base': byte pairs have no complement")
 

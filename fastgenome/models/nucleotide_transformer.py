@@ -32,10 +32,12 @@ _UNUSED = (r"esm\.contact_head\..*", r".*\.position_ids", r".*\.rotary_embedding
 
 def recognises(config: Mapping[str, Any], directory: Path) -> bool:
     """Whether config.json is one of this family: ESM whose vocabulary is of DNA."""
-    if config.get("model_type") != "esm" and "EsmForMaskedLM" not in (config.get("architectures") or ()):
+    architectures, size = config.get("architectures"), config.get("vocab_size")
+    named = isinstance(architectures, list) and "EsmForMaskedLM" in architectures
+    if config.get("model_type") != "esm" and not named:
         return False
     if not (directory / "vocab.txt").is_file():
-        return config.get("vocab_size") in _TOKENIZERS
+        return isinstance(size, int) and size in _TOKENIZERS
     return any(len(token) > 1 and set(token) <= set("ACGT") for token in read_vocab_txt(directory))
 
 
