@@ -61,8 +61,8 @@ def load_family(directory: Path, options: Mapping[str, Any]) -> Model:
     try:
         model: Model = family.load_directory(directory, config, **given)
     except FastgenomeError as error:
-        # Where nothing was asked for, it is the config that asks for what is not accepted.
-        if isinstance(error, ArgumentError) and not given:
+        # Of a family that takes no arguments it is the config that asks for what is not accepted.
+        if isinstance(error, ArgumentError) and not hasattr(family, "OPTIONS"):
             raise CheckpointError(f"{directory / 'config.json'}: {error}") from error
         raise
     # What Python and torch say of sizes that no memory has, and of values of another type.
