@@ -36,7 +36,7 @@ LLAMA = BERT | {"model_type": "llama", "vocab_size": 20}
 # A config of each family, and what stands in its vocab.txt besides special tokens and 3-mers.
 CONFIGS: dict[str, tuple[dict[str, Any], tuple[str, ...] | None]] = {
     "dnabert": (BERT, ()),
-    "specieslm": (BERT, ("homo_sapiens",)),
+    "specieslm": (BERT, ("candida_glabrata",)),
     "dnabert2": (BERT | {"alibi_starting_size": 64}, None),
     "nucleotide_transformer": (ESM, None),
     "opt": (OPT, None),
