@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from fastgenome.models.checkpoint import (
     WeightFiles,
     assign_tensors,
     check_links,
+    copy_vocabulary,
     read_config,
     read_tensors,
     save_checkpoint,
@@ -75,16 +77,123 @@ def test_save_checkpoint_stores_the_type_asked_for(tmp_path: Path) -> None:
     assert torch.equal(module["a"].weight, TENSORS["a.weight"])
 
 
-def test_save_checkpoint_that_fails_leaves_nothing_that_looks_complete(
-    saved: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", ["sync", "tensors", "config", "vocabulary"])
+def test_save_checkpoint_that_fails_leaves_what_stood_there(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    def fail(descriptor: int) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
-        save_checkpoint(saved, {"family": "y"}, TENSORS)
-    assert os.listdir(saved) == ["config.json"]
+    (saved / "vocab.txt").write_text("A\n")
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    if fault == "sync":
+        monkeypatch.setattr(os, "fsync", fail)
+    if fault == "tensors":
+        monkeypatch.setattr("safetensors.torch.save_file", fail)
+    config = {"family": object() if fault == "config" else "y"}
+    source = tmp_path / "gone" if fault == "vocabulary" else saved
+    with pytest.raises((OSError, TypeError, CheckpointError)):
+        save_checkpoint(saved, config, {"x": torch.ones(2)}, vocabulary=source)
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
+class Killed(BaseException):
+    """What stops a save at a step, as SIGKILL would: nothing is tidied up after it."""
+
+
+def saved_and_killed_at(step: int, directory: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Save another model into `directory`, killed before the step-th change of a name; whether it was."""
+    steps = iter(range(1000))
+
+    def counted(change: Callable[..., object]) -> Callable[..., object]:
+        def do(*arguments: Any, **options: Any) -> object:
+            if next(steps) >= step:
+                raise Killed
+            return change(*arguments, **options)
+
+        return do
+
+    with monkeypatch.context() as patch:
+        for name in ("replace", "unlink", "rmdir", "rename"):
+            patch.setattr(os, name, counted(getattr(os, name)))
+        # As after a kill, what was begun stays.
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)
+        try:
+            save_checkpoint(directory, {"family": "new"}, {"x": torch.ones(2)}, vocabulary=source)
+        except Killed:
+            return True
+    return False
+
+
+def test_save_checkpoint_killed_at_any_step_leaves_no_mixture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def state(directory: Path) -> tuple[object, ...]:
+        files = ("tokenizer.json", "vocab.txt")
+        words = tuple((directory / f).read_text() if (directory / f).exists() else None for f in files)
+        return (read_config(directory)["family"], *sorted(read_tensors(directory)), *words)
+
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "tokenizer.json").write_text("new")
+    seen = []
+    for step in range(1000):
+        directory = tmp_path / f"model_{step}"
+        save_checkpoint(directory, {"family": "old"}, TENSORS)
+        (directory / "vocab.txt").write_text("old")
+        # An older format beside it must not come to life either.
+        torch.save(TENSORS, directory / "pytorch_model.bin")
+        killed = saved_and_killed_at(step, directory, source, monkeypatch)
+        seen.append(state(directory) if (directory / "config.json").exists() else None)
+        if not killed:
+            break
+    old, new = ("old", *sorted(TENSORS), None, "old"), ("new", "x", "new", None)
+    assert set(seen) == {old, None, new}
+    assert (seen[0], seen[-1]) == (old, new)
+    assert sorted(os.listdir(directory)) == [
+        "config.json", "model.safetensors", "pytorch_model.bin", "tokenizer.json"
+    ]  # fmt: skip
+
+
+def test_saved_files_can_be_read_by_whoever_the_umask_lets(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        save_checkpoint(tmp_path, {}, TENSORS)
+    finally:
+        os.umask(before)
+    assert {oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()} == {"0o644"}
+
+
+def test_copy_vocabulary_leaves_nothing_of_another_one(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, files in ((one, ("tokenizer.json", "spiece.model", "vocab.bpe")), (two, ("vocab.txt",))):
+        folder.mkdir()
+        for file in (*files, "tokenizer_config.json", "README.md"):
+            (folder / file).write_text(f"{folder.name} {file}")
+    copy_vocabulary(one, one)
+    (tmp_path / "same").symlink_to(one)
+    copy_vocabulary(tmp_path / "same", one)
+    copy_vocabulary(one, two)
+    found = {path.name: path.read_text() for path in two.iterdir()}
+    names = ("tokenizer.json", "spiece.model", "vocab.bpe", "tokenizer_config.json")
+    assert found == {name: f"one {name}" for name in names} | {"README.md": "two README.md"}
+    copy_vocabulary(one / "tokenizer.json", two)
+    assert sorted(os.listdir(two)) == ["README.md", "tokenizer.json"]
+    with pytest.raises(CheckpointError, match="is gone"):
+        copy_vocabulary(tmp_path / "nowhere", two)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "spiece.model", "vocab.bpe"])
+def test_files_of_sentence_pieces_and_byte_pairs_are_vocabularies(tmp_path: Path, name: str) -> None:
+    link(tmp_path / "model", name, tmp_path / "secret")
+    for action in (check_links, lambda folder: copy_vocabulary(folder, tmp_path / "copy")):
+        with pytest.raises(CheckpointError, match="nothing outside"):
+            action(tmp_path / "model")
+    (tmp_path / "model" / name).unlink()
+    (tmp_path / "model" / name).write_text("x")
+    (tmp_path / "copy").mkdir()
+    copy_vocabulary(tmp_path / "model", tmp_path / "copy")
+    assert os.listdir(tmp_path / "copy") == [name]
 
 
 def test_weights_sha256_is_that_of_the_file_and_of_the_shards(saved: Path, sharded: Path) -> None:

@@ -1,7 +1,6 @@
 """Convolutional models against their definition on one sequence alone, written out with plain functions."""
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -257,10 +256,6 @@ def test_saved_model_is_loaded_again(name: str, tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     model = make(CONFIGS[name], tmp_path / "made")
     model.save(tmp_path / "saved")
-    if CONFIGS[name].input == "bpe":
-        with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
-            fg.load(tmp_path / "saved", device="cpu", dtype="float32")
-        shutil.copy(tmp_path / "made" / "tokenizer.json", tmp_path / "saved")
     again = fg.load(tmp_path / "saved", device="cpu", dtype="float32")
     sequences = ["ACGTTGCAACGT", "A", "GGGNNA" * 20]
     np.testing.assert_allclose(again.embed(sequences), model.embed(sequences), rtol=0, atol=1e-6)
@@ -272,6 +267,25 @@ def test_saved_model_is_loaded_again(name: str, tmp_path: Path) -> None:
     assert again.config_sha256 == model.config_sha256
     half = fg.load(tmp_path / "saved", device="cpu", dtype="bfloat16").embed(sequences)
     np.testing.assert_allclose(half, model.embed(sequences), rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("family", ["convnova", "unet"])
+def test_vocabulary_given_by_any_path_is_saved_with_the_model(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "other").mkdir()
+    content = write_vocabulary(tmp_path / "made").rename(tmp_path / "made" / "pairs.json").read_bytes()
+    monkeypatch.chdir(tmp_path / "made")
+    create: Callable[..., Model] = {"convnova": convnova.create, "unet": unet.create}[family]
+    model = create(CONFIGS[f"{family}-bpe"], vocabulary="pairs.json")
+    monkeypatch.chdir(tmp_path / "other")
+    model.save(tmp_path / "saved")
+    assert (tmp_path / "saved" / "tokenizer.json").read_bytes() == content
+    fg.load(tmp_path / "saved", device="cpu", dtype="float32")
+    (tmp_path / "made" / "pairs.json").unlink()
+    with pytest.raises(CheckpointError, match="is gone"):
+        model.save(tmp_path / "again")
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def register(monkeypatch: pytest.MonkeyPatch, directory: Path, revision: str, *f
 def test_load_fetches_what_it_reads_and_nothing_else(hub: Hub, tmp_path: Path) -> None:
     published = write_tiny(tmp_path / "published")
     (published / "vocab.txt").write_text("[PAD]\n")
+    (published / "spiece.model").write_text("pieces")
     for unwanted in ("modeling.py", "pytorch_model.bin", "weights.ckpt", "tf_model.h5", "sub/config.json",
                      "sub/model.safetensors"):  # fmt: skip
         (published / unwanted).parent.mkdir(exist_ok=True)
@@ -69,7 +70,7 @@ def test_load_fetches_what_it_reads_and_nothing_else(hub: Hub, tmp_path: Path) -
     commit = hub.add(NAME, published)
     model = fg.load(NAME, device="cpu", dtype="float32")
     np.testing.assert_array_equal(model.embed(SEQUENCES), embedding(published))
-    assert sorted(hub.fetched) == ["config.json", "model.safetensors", "vocab.txt"]
+    assert sorted(hub.fetched) == ["config.json", "model.safetensors", "spiece.model", "vocab.txt"]
     assert not {"modeling.py", "pytorch_model.bin"} & files_below(tmp_path / "cache")
     # The commit, so that the name means the same files tomorrow.
     assert model.name == f"{NAME}@{commit}"

@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import shutil
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from test_hostile_models import Opened
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import fastgenome as fg
@@ -254,6 +257,73 @@ def test_old_rotary_fields_are_used(tmp_path: Path, sequences: list[str]) -> Non
     torch.testing.assert_close(model.hidden_states(tokens), expected, rtol=0, atol=1e-5)
 
 
+# What the first release of ModernBERT says of itself, its sizes aside.
+MODERNBERT = {
+    "architectures": ["ModernBertForMaskedLM"], "attention_bias": False, "attention_dropout": 0.0,
+    "bos_token_id": 2, "classifier_activation": "gelu", "classifier_bias": False, "classifier_dropout": 0.0,
+    "classifier_pooling": "mean", "cls_token_id": 2, "decoder_bias": True, "deterministic_flash_attn": False,
+    "embedding_dropout": 0.0, "eos_token_id": 3, "global_attn_every_n_layers": 2,
+    "global_rope_theta": 160000.0, "gradient_checkpointing": False, "hidden_activation": "gelu",
+    "initializer_cutoff_factor": 2.0, "initializer_range": 0.02, "layer_norm_eps": 1e-5,
+    "local_attention": 8, "local_rope_theta": 10000.0, "mlp_bias": False, "mlp_dropout": 0.0,
+    "model_type": "modernbert", "norm_bias": False, "norm_eps": 1e-5, "pad_token_id": 0,
+    "position_embedding_type": "absolute", "sep_token_id": 3, "tie_word_embeddings": True,
+    "torch_dtype": "float32", "transformers_version": "4.47.0.dev0",
+}  # fmt: skip
+
+
+def test_config_of_the_first_modernbert_is_read(tmp_path: Path, sequences: list[str]) -> None:
+    types = ["full_attention", "sliding_attention", "full_attention"]
+    reference = write_checkpoint(tmp_path, "modernbert", layer_types=types)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(SIZES | MODERNBERT))
+    model = load(tmp_path)
+    tokens = model.tokenizer(sequences[5:6])
+    with torch.no_grad():
+        expected = reference.model(torch.from_numpy(tokens.ids)[None].long())[0][0]
+    torch.testing.assert_close(model.hidden_states(tokens), expected, rtol=0, atol=1e-5)
+    for field, value in (("layer_norm_eps", 1e-6), ("global_attn_every", 2), ("rope_scaled", 1)):
+        config.write_text(json.dumps(SIZES | MODERNBERT | {field: value}))
+        with pytest.raises(CheckpointError, match=field):
+            load(tmp_path)
+
+
+def test_models_without_a_limit_have_none(tmp_path: Path, sequences: list[str]) -> None:
+    config = transformers.XLNetConfig(vocab_size=20, d_model=32, n_layer=1, n_head=4, d_inner=48)
+    transformers.XLNetModel(config).save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    assert load(tmp_path).max_length is None
+    assert np.isfinite(load(tmp_path).embed(sequences)).all()
+    for limit in (-1, 0):
+        edit_json(tmp_path / "tokenizer_config.json", model_max_length=limit)
+        assert load(tmp_path).max_length is None
+    edit_json(tmp_path / "tokenizer_config.json", model_max_length="long")
+    with pytest.raises(CheckpointError):
+        load(tmp_path)
+
+
+def test_how_to_run_a_network_is_not_left_to_inner_configs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    make = transformers.CLIPConfig.from_dict
+    monkeypatch.setattr(
+        transformers.CLIPConfig,
+        "from_dict",
+        lambda values: (seen.append(json.dumps(values)), make(values))[1],
+    )
+    write_checkpoint(tmp_path, "bert")
+    config = json.loads(json.dumps(transformers.CLIPConfig().to_dict(), default=str))
+    for field in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
+        config["text_config"][field] = "owner/kernels"
+        config["list"] = [{field: "owner/kernels"}]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError):
+        load(tmp_path)
+    assert seen
+    assert not any("owner/kernels" in values for values in seen)
+
+
 def test_old_names_of_norms_are_read(tmp_path: Path, sequences: list[str]) -> None:
     write_checkpoint(tmp_path, "bert")
     expected = load(tmp_path).embed(sequences)
@@ -362,6 +432,89 @@ def test_tokenizer_files_elsewhere_are_not_opened(tmp_path: Path) -> None:
         edit_json(tmp_path / "model" / "tokenizer_config.json", tokenizer_file=place)
         with pytest.raises(CheckpointError, match="names a file"):
             load(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("file", "fields"),
+    [
+        ("tokenizer_config.json", {"fast_tokenizer_files": ["../outside/tokenizer.1.0.0.json"]}),
+        ("tokenizer_config.json", {"sp_model_kwargs": {"model_file": "../outside/secret"}}),
+        ("tokenizer_config.json", {"source_spm": "../outside/secret"}),
+        ("tokenizer_config.json", {"vocab": "../outside/secret"}),
+        ("special_tokens_map.json", {"sp_model_kwargs": [{"model_file": "../outside/secret"}]}),
+    ],
+    ids=["versions", "nested", "pieces", "vocab", "special-tokens"],
+)
+def test_settings_of_a_tokenizer_name_no_files(file: str, fields: dict[str, Any], tmp_path: Path) -> None:
+    directory, outside = tmp_path / "model", tmp_path / "outside"
+    write_checkpoint(directory, "bert")
+    outside.mkdir()
+    (outside / "secret").write_text("secret")
+    shutil.copy(directory / "tokenizer.json", outside / "tokenizer.1.0.0.json")
+    (directory / file).touch()
+    (directory / file).write_text(json.dumps(json.loads((directory / file).read_text() or "{}") | fields))
+    watch = Opened(outside)
+    try:
+        with pytest.raises(CheckpointError, match="names a file"):
+            load(directory)
+        assert watch.names() == set()
+    finally:
+        watch.close()
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "additional_chat_templates", "tekken.json"])
+def test_links_that_transformers_would_follow_are_not_followed(
+    name: str, tmp_path: Path, sequences: list[str]
+) -> None:
+    directory, outside = tmp_path / "model", tmp_path / "outside"
+    write_checkpoint(directory, "bert")
+    expected = load(directory).embed(sequences)
+    outside.mkdir()
+    (outside / "secret.jinja").write_text("secret")
+    folder = name.startswith("additional")
+    (directory / name).symlink_to(outside if folder else outside / "secret.jinja")
+    watch = Opened(outside)
+    try:
+        if name.endswith(".json"):
+            with pytest.raises(CheckpointError, match="nothing outside"):
+                load(directory)
+        else:
+            np.testing.assert_array_equal(load(directory).embed(sequences), expected)
+        assert watch.names() == set()
+        (outside / "secret.jinja").read_text()
+        assert watch.names() == {"secret.jinja"}
+    finally:
+        watch.close()
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "spiece.model", "sentencepiece.bpe.model"])
+def test_vocabularies_that_are_links_out_of_the_directory_are_refused(name: str, tmp_path: Path) -> None:
+    directory = tmp_path / "model"
+    write_checkpoint(directory, "llama")
+    (directory / "tokenizer.json").unlink()
+    (tmp_path / "secret").write_text("secret")
+    (directory / name).symlink_to(tmp_path / "secret")
+    with pytest.raises(CheckpointError, match="nothing outside of a model's directory is opened"):
+        load(directory)
+
+
+def test_nothing_is_left_of_the_copies_of_a_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_checkpoint(tmp_path / "model", "bert")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    model = load(tmp_path / "model")
+    assert list((tmp_path / "temporary").iterdir()) == []
+    again = pickle.loads(pickle.dumps(model.tokenizer))
+    assert again(["ACGTT"]).ids.tolist() == [2, 12, 8, 3]
+
+
+def test_saved_model_brings_its_tokenizer(tmp_path: Path, sequences: list[str]) -> None:
+    write_checkpoint(tmp_path / "model", "bert")
+    model = load(tmp_path / "model")
+    model.save(tmp_path / "saved")
+    np.testing.assert_array_equal(load(tmp_path / "saved").embed(sequences), model.embed(sequences))
 
 
 def test_tokenizers_that_cannot_be_used_are_refused(tmp_path: Path) -> None:

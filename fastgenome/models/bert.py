@@ -45,7 +45,7 @@ def bert_config(fields: PublishedConfig) -> TransformerConfig:
         positions="learned",
         max_positions=fields.size("max_position_embeddings"),
         norm="post",
-        norm_eps=fields.take("layer_norm_eps", 1e-12),
+        norm_eps=fields.positive("layer_norm_eps", 1e-12),
         activation=fields.choose("hidden_act", ACTIVATIONS, "gelu"),
         embedding_norm=True,
         token_types=fields.size("type_vocab_size", 2),

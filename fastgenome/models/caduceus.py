@@ -95,7 +95,7 @@ def _config(values: Mapping[str, Any]) -> MambaConfig:
         kernel=mixer.size("d_conv", 4),
         rank=mixer.size("dt_rank") if rank_given else -(-dim // 16),
         norm_type="rms" if fields.take("rms_norm", True) else "layer",
-        norm_eps=fields.take("norm_epsilon", 1e-5),
+        norm_eps=fields.positive("norm_epsilon", 1e-5),
         both_strands=both_strands,
         swap_strands=both_strands and fused,
     )

@@ -8,6 +8,8 @@ are seen only where its digest is known.
 
 import hashlib
 import json
+import os
+import secrets
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastgenome.atomic import atomic_file
+from fastgenome.atomic import atomic_file, atomic_folder, sync_folder
 from fastgenome.errors import CheckpointError
 from fastgenome.models.legacy_weights import read_legacy
 from fastgenome.models.registry import pinned_digests
@@ -34,15 +36,22 @@ _CANDIDATES = (
 # The vocabulary of a tokenizer and what is said of it.
 VOCABULARY = (
     "added_tokens.json",
+    "bpe.codes",
     "merges.txt",
+    "sentencepiece.bpe.model",
+    "sentencepiece.model",
     "special_tokens_map.json",
+    "spiece.model",
+    "spm.model",
     "tokenizer.json",
+    "tokenizer.model",
     "tokenizer_config.json",
+    "vocab.bpe",
     "vocab.json",
     "vocab.txt",
 )
 # Files that are read from a model's directory, and no others.
-_SUFFIXES = (".json", ".txt", ".safetensors", ".bin", ".ckpt")
+_SUFFIXES = (".json", ".txt", ".model", ".bpe", ".codes", ".safetensors", ".bin", ".ckpt")
 _LISTED = 10
 # Bytes that are hashed in less time than anyone notices.
 _SMALL = 64 << 20
@@ -93,18 +102,21 @@ def check_links(directory: Path) -> None:
 
     The hub's cache, whose snapshots are made of links into the blobs beside them, is as it should be.
     """
-    home = directory.resolve()
-    for path in home.iterdir():
-        if not path.name.endswith(_SUFFIXES) or path.is_dir():
-            continue
-        target = path.resolve()
-        if path.is_symlink() and target.parent != home and not _is_blob(home, target):
-            raise CheckpointError(
-                f"{path} is a link to {target}: nothing outside of a model's directory is opened; "
-                "put the file itself there"
-            )
-        if not path.is_file():
-            raise CheckpointError(f"{path} is not a regular file")
+    for path in directory.resolve().iterdir():
+        if path.name.endswith(_SUFFIXES) and not path.is_dir():
+            _check_link(path)
+
+
+def _check_link(path: Path) -> None:
+    """See `check_links`; the folder of `path` is without links."""
+    home, target = path.parent, path.resolve()
+    if path.is_symlink() and target.parent != home and not _is_blob(home, target):
+        raise CheckpointError(
+            f"{path} is a link to {target}: nothing outside of a model's directory is opened; "
+            "put the file itself there"
+        )
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not a regular file")
 
 
 def _is_blob(home: Path, target: Path) -> bool:
@@ -202,33 +214,83 @@ def save_checkpoint(
     tensors: Mapping[str, Tensor],
     *,
     dtype: torch.dtype = torch.float32,
+    vocabulary: str | Path | None = None,
 ) -> None:
-    """Write config.json and model.safetensors, each to a temporary name first, synced and then renamed.
+    """Write config.json, model.safetensors and the files of `vocabulary` (see `copy_vocabulary`).
 
-    Floating tensors are stored as `dtype`. The weights come last: a directory with weights is complete.
+    Floating tensors are stored as `dtype`. All is first written to a hidden folder inside `directory` and
+    synced; a failure until then leaves what stood there. Then config.json goes first and comes last, so that
+    whatever stops the renaming between them, the directory does not load as a mixture of two models.
     """
-    from safetensors.torch import save
-
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    hidden = directory / f".{secrets.token_hex(4)}.new"
+    with atomic_folder(hidden, marker=CONFIG) as folder:
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_tensors(folder / WEIGHTS, tensors, dtype=dtype)
+        if vocabulary is not None:
+            copy_vocabulary(vocabulary, folder)
+    (directory / CONFIG).unlink(missing_ok=True)
+    sync_folder(directory)
+    if vocabulary is not None:
+        for name in VOCABULARY:
+            if not (hidden / name).exists():
+                (directory / name).unlink(missing_ok=True)
+    # The config's name is the last.
+    for path in sorted(hidden.iterdir(), key=lambda path: path.name == CONFIG):
+        os.replace(path, directory / path.name)
+    hidden.rmdir()
+    sync_folder(directory)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, dtype: torch.dtype | None = None) -> None:
+    """Write tensors to a new file of safetensors, floating ones as `dtype` where it is given."""
+    from safetensors.torch import save_file
+
     plain = {
-        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
         for name, tensor in tensors.items()
     }
-    (directory / WEIGHTS).unlink(missing_ok=True)
-    with atomic_file(directory / CONFIG) as file:
-        file.write((json.dumps(config, indent=2) + "\n").encode())
-    with atomic_file(directory / WEIGHTS) as file:
-        file.write(save(plain, metadata={"format": "pt"}))
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(plain, path, metadata={"format": "pt"})
+    # save_file makes files that nobody else can read, whatever the umask.
+    path.chmod(mode)
 
 
 def copy_vocabulary(source: str | Path, target: str | Path) -> None:
-    """Copy the files of a tokenizer, as far as `source` has them, to the folder `target`."""
+    """Make the vocabulary of the folder `target` that of `source`, a folder or a tokenizer.json alone.
+
+    Files of another vocabulary in `target` are replaced or removed. Raises CheckpointError where `source` is
+    gone, or has a link to a place that is not opened.
+    """
+    target = Path(target)
+    files = vocabulary_files(source)
+    if Path(source).is_dir() and target.exists() and os.path.samefile(source, target):
+        return
     for name in VOCABULARY:
-        path = Path(source) / name
-        if path.is_file() and not (Path(target) / name).exists():
-            with atomic_file(Path(target) / name) as file:
-                file.write(path.read_bytes())
+        if name in files:
+            with atomic_file(target / name) as file:
+                file.write(files[name].read_bytes())
+        else:
+            (target / name).unlink(missing_ok=True)
+
+
+def vocabulary_files(source: str | Path) -> dict[str, Path]:
+    """The files of a tokenizer by their usual names, in a folder, or `source` itself as its tokenizer.json.
+
+    Raises CheckpointError as `check_links` does, and where `source` is gone.
+    """
+    source = Path(source).resolve()
+    if source.is_file():
+        return {"tokenizer.json": source}
+    if not source.is_dir():
+        raise CheckpointError(f"{source}, where the vocabulary came from, is gone")
+    # A link that leads nowhere is no file, but a fault all the same.
+    files = {name: source / name for name in VOCABULARY if os.path.lexists(source / name)}
+    for path in files.values():
+        _check_link(path)
+    return files
 
 
 def _read_json(directory: Path, name: str) -> dict[str, Any]:

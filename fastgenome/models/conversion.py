@@ -18,6 +18,7 @@ from fastgenome.models.checkpoint import (
     read_config,
     read_tensors,
     weight_files,
+    write_tensors,
 )
 from fastgenome.models.families import find_family, load_family
 from fastgenome.models.sources import find_model
@@ -68,9 +69,7 @@ def convert(source: str | Path, out: str | Path) -> Conversion:
 
 def _write(tensors: Mapping[str, Tensor], path: Path) -> int:
     """Write tensors as safetensors; the file's size."""
-    from safetensors.torch import save_file
-
     # safetensors knows neither strides nor two names for the same memory.
     alone = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-    save_file(alone, path, metadata={"format": "pt"})
+    write_tensors(path, alone)
     return path.stat().st_size

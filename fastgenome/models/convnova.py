@@ -5,10 +5,8 @@ branch gates the first. Where it reads the other strand, it does so as that stra
 complemented, and its gates are put back into the order of the first.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +19,10 @@ from fastgenome.models.convolution import (
     same_convolution,
     states_by_run,
 )
-from fastgenome.models.convolution_family import ConvolutionConfig, check_sizes, create_model, load_model
+from fastgenome.models.convolution_family import ConvolutionConfig, ConvolutionFamily, check_sizes
 from fastgenome.models.encoder import HiddenStates
 from fastgenome.models.heads import MaskedLanguageHead
-from fastgenome.models.model import Model
+from fastgenome.models.published_config import MAX_LAYERS
 
 FAMILY = "convnova"
 
@@ -47,6 +45,8 @@ class ConvNovaConfig(ConvolutionConfig):
         super().__post_init__()
         check_sizes("dim, stacks", (self.dim, self.stacks))
         check_sizes("dilations", self.dilations)
+        if self.stacks * len(self.dilations) > MAX_LAYERS:
+            raise ArgumentError(f"stacks times dilations must be at most {MAX_LAYERS} layers")
         if self.both_strands and self.input != "base":
             raise ArgumentError("both_strands=True needs input='base': byte pairs have no complement")
 
@@ -155,29 +155,14 @@ class StrandHead(nn.Module):
         return logits
 
 
-def create(
-    config: ConvNovaConfig,
-    *,
-    device: str | torch.device = "cpu",
-    vocabulary: str | Path | None = None,
-    training: dict[str, Any] | None = None,
-) -> Model:
-    """A float32 model with random weights, to be pre-trained; see `create_model`."""
-
-    def make_network() -> tuple[nn.Module, nn.Module]:
-        encoder = ConvNova(config)
-        if config.both_strands:
-            return encoder, StrandHead(encoder.widths[-1])
-        return encoder, MaskedLanguageHead(config.dim, config.outputs)
-
-    return create_model(FAMILY, config, make_network, device=device, vocabulary=vocabulary, training=training)
+def _make_network(config: ConvNovaConfig) -> tuple[nn.Module, nn.Module]:
+    encoder = ConvNova(config)
+    if config.both_strands:
+        return encoder, StrandHead(encoder.widths[-1])
+    return encoder, MaskedLanguageHead(config.dim, config.outputs)
 
 
-def recognises(config: Mapping[str, Any], directory: Path) -> bool:
-    """Whether config.json is one of this family."""
-    return config.get("family") == FAMILY
-
-
-def load_directory(directory: Path, values: Mapping[str, Any]) -> Model:
-    """The model in `directory`, float32 on the CPU; `values` is its config.json."""
-    return load_model(FAMILY, ConvNovaConfig, create, directory, values)
+_family = ConvolutionFamily(FAMILY, ConvNovaConfig, _make_network)
+create = _family.create
+recognises = _family.recognises
+load_directory = _family.load_directory

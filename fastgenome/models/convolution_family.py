@@ -8,7 +8,7 @@ format of DNABERT-2 that lies in the directory too.
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from fastgenome.models.model import Model, Network
 from fastgenome.models.stem import BASES, UNKNOWN
 from fastgenome.models.transformer import check_fields
 from fastgenome.tokenizers import KmerTokenizer, Tokenizer, load_tokenizer
+from fastgenome.vocabularies import find_file
 
 
 @dataclass(frozen=True)
@@ -65,55 +66,63 @@ def check_sizes(name: str, values: tuple[int, ...]) -> None:
         raise ArgumentError(f"{name} must hold whole numbers of at least 1, got {values}")
 
 
-def create_model(
-    family: str,
-    config: ConvolutionConfig,
-    make_network: Callable[[], tuple[nn.Module, nn.Module]],
-    *,
-    device: str | torch.device,
-    vocabulary: str | Path | None,
-    training: dict[str, Any] | None,
-) -> Model:
-    """A float32 model with random weights; `make_network` gives encoder and head.
+@dataclass(frozen=True)
+class ConvolutionFamily(Generic[Config]):
+    """How models of one family are made and loaded; `make_network` gives encoder and head of a config."""
 
-    `vocabulary` is the tokenizer.json of byte pairs, which belongs beside the weights. Raises ArgumentError
-    where it is missing, not wanted or of another size.
-    """
-    tokenizer = _tokenizer(config, vocabulary)
-    with torch.device(device):
-        encoder, head = make_network()
-    described = {"family": family, **asdict(config)}
-    described |= {"training": training} if training else {}
-    return Model(
-        name=family,
-        network=Network(encoder, head),
-        tokenizer=tokenizer,
-        licence=config.licence,
-        defaults=EmbeddingDefaults(config.default_pooling, config.default_layers),
-        max_length=config.max_length,
-        config=described,
-    )
+    name: str
+    kind: type[Config]
+    make_network: Callable[[Config], tuple[nn.Module, nn.Module]]
 
+    def create(
+        self,
+        config: Config,
+        *,
+        device: str | torch.device = "cpu",
+        vocabulary: str | Path | None = None,
+        training: dict[str, Any] | None = None,
+    ) -> Model:
+        """A float32 model with random weights, to be pre-trained; `training` is kept in its config.json.
 
-def load_model(
-    family: str,
-    kind: type[Config],
-    create: Callable[..., Model],
-    directory: Path,
-    values: Mapping[str, Any],
-) -> Model:
-    """The model in `directory`, float32 on the CPU; `values` is its config.json, a `kind` of config."""
-    try:
-        config = _config_from_dict(family, kind, values)
-        vocabulary = directory if config.input == "bpe" else None
-        model = create(config, device="meta", vocabulary=vocabulary, training=values.get("training"))
-    except (ArgumentError, TypeError) as error:
-        raise CheckpointError(
-            f"config.json does not describe a model of the {family} family: {error}"
-        ) from error
-    assign_tensors(model.network, read_tensors(directory))
-    model.files = WeightFiles(directory)
-    return model
+        `vocabulary` is the tokenizer.json of byte pairs, or the folder that holds it; `Model.save` copies it.
+        Raises ArgumentError where it is missing, not wanted or of another size.
+        """
+        tokenizer = _tokenizer(config, vocabulary)
+        with torch.device(device):
+            encoder, head = self.make_network(config)
+        described = {"family": self.name, **asdict(config)}
+        described |= {"training": training} if training else {}
+        model = Model(
+            name=self.name,
+            network=Network(encoder, head),
+            tokenizer=tokenizer,
+            licence=config.licence,
+            defaults=EmbeddingDefaults(config.default_pooling, config.default_layers),
+            max_length=config.max_length,
+            config=described,
+        )
+        if vocabulary is not None:
+            model.vocabulary_source = find_file(vocabulary, "tokenizer.json").resolve()
+        return model
+
+    def recognises(self, config: Mapping[str, Any], directory: Path) -> bool:
+        """Whether config.json is one of this family."""
+        return config.get("family") == self.name
+
+    def load_directory(self, directory: Path, values: Mapping[str, Any]) -> Model:
+        """The model in `directory`, float32 on the CPU; `values` is its config.json."""
+        try:
+            config = _config_from_dict(self.name, self.kind, values)
+            vocabulary = directory if config.input == "bpe" else None
+            training = values.get("training")
+            model = self.create(config, device="meta", vocabulary=vocabulary, training=training)
+        except (ArgumentError, TypeError) as error:
+            raise CheckpointError(
+                f"config.json does not describe a model of the {self.name} family: {error}"
+            ) from error
+        assign_tensors(model.network, read_tensors(directory))
+        model.files = WeightFiles(directory)
+        return model
 
 
 def _config_from_dict(family: str, kind: type[Config], values: Mapping[str, Any]) -> Config:

@@ -54,7 +54,7 @@ def _config(fields: PublishedConfig) -> TransformerConfig:
         ffn_dim=fields.size("intermediate_size"),
         positions="alibi",
         norm="post",
-        norm_eps=fields.take("layer_norm_eps", 1e-12),
+        norm_eps=fields.positive("layer_norm_eps", 1e-12),
         activation="geglu",
         up_bias=False,
         embedding_norm=True,

@@ -83,9 +83,9 @@ def _config(fields: PublishedConfig) -> HyenaConfig:
         max_length=fields.size("max_seq_len"),
         filter_features=fields.size("emb_dim"),
         filter_dim=fields.size("filter_order"),
-        filter_layers=fields.take("num_inner_mlps", 2),
+        filter_layers=fields.size("num_inner_mlps", 2),
         # The norms within the layers keep their default whatever the config says.
-        final_eps=fields.take("layer_norm_epsilon", 1e-5),
+        final_eps=fields.positive("layer_norm_epsilon", 1e-5),
     )
     fields.finish()
     return config
@@ -100,7 +100,7 @@ def _early_config(values: Mapping[str, Any]) -> HyenaConfig:
     )  # fmt: skip
     fields.expect("residual_in_fp32", True)
     fields.expect("max_position_embeddings", 0)
-    eps = fields.take("layer_norm_epsilon", 1e-5)
+    eps = fields.positive("layer_norm_epsilon", 1e-5)
     layer.expect("order", 2)
     layer.expect("short_filter_order", 3)
     layer.expect("local_order", 3)
@@ -116,7 +116,7 @@ def _early_config(values: Mapping[str, Any]) -> HyenaConfig:
         max_length=layer.size("l_max"),
         filter_features=layer.size("emb_dim", 3),
         filter_dim=layer.size("filter_order", 64),
-        filter_layers=layer.take("num_inner_mlps", 2),
+        filter_layers=layer.size("num_inner_mlps", 2),
         norm_eps=eps,
         final_eps=eps,
     )

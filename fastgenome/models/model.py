@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fastgenome.batching import take_sequences, token_budget_batches
 from fastgenome.errors import ArgumentError, InputError, ModelError, SequenceTooLongError
-from fastgenome.models.checkpoint import WeightFiles, copy_vocabulary, save_checkpoint
+from fastgenome.models.checkpoint import WeightFiles, save_checkpoint
 from fastgenome.models.embeddings import (
     EmbeddingDefaults,
     PoolingPlan,
@@ -54,8 +54,8 @@ class Model:
     `dim` is the width of the last layer's hidden states, `embedding_dim` that of an embedding with the
     defaults. `licence` is that of the weights. `min_length` is in bases; `max_length` in tokens, special ones
     included, None without limit. `config` is config.json. `network` holds what can be trained, `key_map` the
-    published names of its tensors (None where they are its own), `files` where they came from and `options`
-    the further arguments that it was loaded with.
+    published names of its tensors (None where they are its own), `files` where they came from (of a new model
+    `vocabulary_source`, that of its vocabulary) and `options` the further arguments that it was loaded with.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class Model:
         self.key_map = key_map
         self.files = files
         self.options: dict[str, str] = {}
+        self.vocabulary_source: Path | None = None
         if self.encoder.stride > 1 and tokenizer.prefix_length + tokenizer.suffix_length:
             raise ArgumentError("a network that joins ids into rows needs a tokenizer without special tokens")
         parse_pooling(self.defaults.pooling)
@@ -263,10 +264,8 @@ class Model:
             tensors = self.network.state_dict()
         else:
             tensors = published_tensors(self.network, self.key_map)
-        Path(directory).mkdir(parents=True, exist_ok=True)
-        if self.files:
-            copy_vocabulary(self.files.directory, directory)
-        save_checkpoint(directory, self.config, tensors, dtype=dtype)
+        vocabulary = self.files.directory if self.files else self.vocabulary_source
+        save_checkpoint(directory, self.config, tensors, dtype=dtype, vocabulary=vocabulary)
 
     def _as_tokens(self, sequences: Sequence[str] | str | Path | Tokens) -> Tokens:
         """The tokens given, or those of the sequences, each with a token besides the special ones."""

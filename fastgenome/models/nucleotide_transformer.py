@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from fastgenome.errors import CheckpointError
 from fastgenome.models.attention import interleave_rotary, separate_rotary
 from fastgenome.models.bert import with_current_names
 from fastgenome.models.checkpoint import WeightFiles, read_tensors
@@ -39,10 +40,12 @@ _UNUSED = (
 
 def recognises(config: Mapping[str, Any], directory: Path) -> bool:
     """Whether config.json is one of this family: ESM whose vocabulary is of DNA."""
-    if config.get("model_type") != "esm" and "EsmForMaskedLM" not in (config.get("architectures") or ()):
+    architectures, size = config.get("architectures"), config.get("vocab_size")
+    named = isinstance(architectures, list) and "EsmForMaskedLM" in architectures
+    if config.get("model_type") != "esm" and not named:
         return False
     if not (directory / "vocab.txt").is_file():
-        return config.get("vocab_size") in _TOKENIZERS
+        return isinstance(size, int) and size in _TOKENIZERS
     return any(len(token) > 1 and set(token) <= set("ACGT") for token in read_vocab_txt(directory))
 
 
@@ -89,11 +92,15 @@ def _config(fields: PublishedConfig) -> tuple[TransformerConfig, int]:
     # The field came with v2's gated layers.
     gated = fields.has("add_bias_fnn")
     ffn_bias = fields.take("add_bias_fnn", True)
-    base = fields.take("rope_theta", 10000.0)
+    base = fields.positive("rope_theta", 10000.0)
     pad_id = fields.take("pad_token_id", 1)
     mask_id = fields.take("mask_token_id", 2)
     # Positions are counted from behind the id of the pad token.
     max_length = fields.size("max_position_embeddings") - pad_id - 1
+    if pad_id < 0 or max_length < 1:
+        raise CheckpointError(
+            f"config.json of {fields.name}: pad_token_id is {pad_id}, which leaves no positions"
+        )
     config = fields.build(
         TransformerConfig,
         vocabulary_size=fields.size("vocab_size"),
@@ -106,7 +113,7 @@ def _config(fields: PublishedConfig) -> tuple[TransformerConfig, int]:
         position_offset=pad_id + 1 if learned else 0,
         pad_id=pad_id if learned else None,
         rotary_base=base,
-        norm_eps=fields.take("layer_norm_eps", 1e-12),
+        norm_eps=fields.positive("layer_norm_eps", 1e-12),
         activation="swiglu" if gated else "gelu",
         up_bias=ffn_bias,
         down_bias=ffn_bias,

@@ -1,5 +1,6 @@
 """The fields of a published config.json: each is used, known to change nothing, or an error."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -9,17 +10,30 @@ T = TypeVar("T", int, float, bool, str)
 Choice = TypeVar("Choice")
 Built = TypeVar("Built")
 
+# Nobody publishes networks of more layers; to make no more than the names of their tensors takes seconds.
+MAX_LAYERS = 1000
+
 # Fields of every transformers config that do not change what the network computes in evaluation.
 _DEAD = {
     "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "architectures",
     "attention_probs_dropout_prob", "attn_implementation", "auto_map", "bos_token_id",
-    "classifier_dropout", "do_sample", "dtype", "eos_token_id", "eos_token_ids", "finetuning_task",
-    "gradient_checkpointing", "hidden_dropout_prob", "id2label", "initializer_range", "label2id",
-    "length_penalty", "max_length", "model_type", "num_beams", "num_labels", "num_return_sequences",
-    "output_attentions", "output_hidden_states", "output_past", "pad_token_id", "prefix",
-    "problem_type", "repetition_penalty", "return_dict", "sep_token_id", "temperature",
-    "tokenizer_class", "top_k", "top_p", "torch_dtype", "torchscript", "transformers_version",
-    "use_bfloat16", "use_cache",
+    "classifier_dropout", "cls_token_id", "cross_attention_hidden_size", "decoder_start_token_id",
+    "dtype", "eos_token_id", "eos_token_ids", "finetuning_task", "gradient_checkpointing",
+    "hidden_dropout_prob", "id2label", "initializer_range", "label2id", "mask_token_id", "model_type",
+    "num_labels", "output_attentions", "output_hidden_states", "output_past", "pad_token_id", "prefix",
+    "problem_type", "return_dict", "sep_token_id", "task_specific_params", "tf_legacy_loss",
+    "tie_encoder_decoder", "tokenizer_class", "torch_dtype", "torchscript", "transformers_version",
+    "unk_token_id", "use_bfloat16", "use_cache",
+}  # fmt: skip
+
+# Fields for the generation of text, which older releases of transformers wrote into every config.json.
+_GENERATION = {
+    "bad_words_ids", "begin_suppress_tokens", "diversity_penalty", "do_sample", "early_stopping",
+    "encoder_no_repeat_ngram_size", "encoder_repetition_penalty", "epsilon_cutoff", "eta_cutoff",
+    "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id", "length_penalty",
+    "max_length", "min_length", "no_repeat_ngram_size", "num_beam_groups", "num_beams",
+    "num_return_sequences", "output_scores", "remove_invalid_values", "repetition_penalty",
+    "return_dict_in_generate", "suppress_tokens", "temperature", "top_k", "top_p", "typical_p",
 }  # fmt: skip
 
 # Fields that would change it, with the value at which they do not.
@@ -44,7 +58,10 @@ class PublishedConfig:
         self._seen: set[str] = set()
 
     def take(self, field: str, default: T | None = None) -> T:
-        """The value of a field, which must have the type of `default`; without one, a whole number."""
+        """The value of a field, which must have the type of `default`; without one, a whole number.
+
+        Numbers that are not finite are no values of any field.
+        """
         self._seen.add(field)
         value = self._values.get(field)
         if value is None:
@@ -53,10 +70,10 @@ class PublishedConfig:
             return default
         kind = int if default is None else type(default)
         accepted = (int, float) if kind is float else kind
-        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-            raise CheckpointError(
-                f"config.json of {self.name}: {field} is {value!r}, expected {kind.__name__}"
-            )
+        wrong = not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool)
+        if wrong or (kind is float and not _is_finite(value)):
+            expected = "a finite number" if kind is float else kind.__name__
+            raise CheckpointError(f"config.json of {self.name}: {field} is {value!r}, expected {expected}")
         return kind(value)  # type: ignore[return-value]
 
     def size(self, field: str, default: int | None = None) -> int:
@@ -64,6 +81,13 @@ class PublishedConfig:
         value: int = self.take(field, default)
         if value < 1:
             raise CheckpointError(f"config.json of {self.name}: {field} is {value}, expected at least 1")
+        return value
+
+    def positive(self, field: str, default: float) -> float:
+        """A number above 0, whole or not."""
+        value = self.take(field, default)
+        if value <= 0:
+            raise CheckpointError(f"config.json of {self.name}: {field} is {value}, expected more than 0")
         return value
 
     def has(self, field: str) -> bool:
@@ -104,11 +128,19 @@ class PublishedConfig:
         for field, accepted in _NEUTRAL.items():
             if field not in self._seen:
                 self.expect(field, *accepted)
-        unknown = sorted(self._values.keys() - self._seen - _DEAD)
+        unknown = sorted(self._values.keys() - self._seen - _DEAD - _GENERATION)
         if unknown:
             raise CheckpointError(
                 f"config.json of {self.name} has fields whose effect is not known: {', '.join(unknown)}"
             )
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    # A whole number that no float holds.
+    except OverflowError:
+        return False
 
 
 def _equal(value: object, accepted: object) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from fastgenome.models.dnabert import is_kmer_bert, load_kmer_bert
 from fastgenome.models.embeddings import EmbeddingDefaults
 from fastgenome.models.model import Model
+from fastgenome.models.published_config import PublishedConfig
 from fastgenome.tokenizers import load_tokenizer
 
 FAMILY = "specieslm"
@@ -24,8 +25,7 @@ def recognises(config: Mapping[str, Any], directory: Path) -> bool:
 
 def load_directory(directory: Path, values: Mapping[str, Any], *, species: str | None = None) -> Model:
     """The model in `directory`, float32 on the CPU; `values` is its config.json."""
-    layers = values.get("num_hidden_layers")
-    last = layers if isinstance(layers, int) else 0
+    last = PublishedConfig(values, name=FAMILY).size("num_hidden_layers")
     return load_kmer_bert(
         directory,
         values,

@@ -5,9 +5,12 @@ brings is never looked at. Such code often stands for a network that differs in 
 their names: so a field of config.json that transformers does not know is an error too.
 """
 
+import inspect
+import math
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -15,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgenome.errors import CheckpointError
-from fastgenome.models.checkpoint import WeightFiles, read_tensors
+from fastgenome.models.checkpoint import WeightFiles, read_tensors, vocabulary_files
 from fastgenome.models.key_map import KeyMap, assign_published, parts
 from fastgenome.models.model import Model, Network
 from fastgenome.models.published_config import PublishedConfig
@@ -30,21 +33,25 @@ from fastgenome.tokenizers.transformers_tokenizer import TransformersTokenizer
 FAMILY = "transformers"
 
 # Fields that older releases of transformers wrote, without effect on hidden states and logits.
-_DEAD = (
-    "bad_words_ids", "begin_suppress_tokens", "cross_attention_hidden_size", "decoder_start_token_id",
-    "diversity_penalty", "early_stopping", "encoder_no_repeat_ngram_size",
-    "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id", "min_length",
-    "no_repeat_ngram_size", "num_beam_groups", "output_scores", "reference_compile",
-    "remove_invalid_values", "repad_logits_with_grad", "return_dict_in_generate", "suppress_tokens",
-    "task_specific_params", "tf_legacy_loss", "tie_encoder_decoder", "typical_p",
-)  # fmt: skip
+_DEAD = ("reference_compile", "repad_logits_with_grad")
 
-# Fields that say how to run a network, which is decided here: some would fetch code.
-_OURS = (
-    "_attn_implementation", "_attn_implementation_autoset", "_experts_implementation",
-    "attn_implementation", "auto_map", "dtype", "experts_implementation", "output_attentions",
+# Fields that say how to run a network, which is decided here: some would fetch code. Nor are there labels.
+_OURS = {
+    "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal",
+    "_experts_implementation", "_experts_implementation_internal", "attn_implementation", "auto_map",
+    "dtype", "experts_implementation", "id2label", "label2id", "num_labels", "output_attentions",
     "output_hidden_states", "return_dict", "torch_dtype", "torchscript", "use_cache",
-)  # fmt: skip
+}  # fmt: skip
+
+# A table of as many positions would have half a gigabyte.
+_LARGEST_SIZE = 1 << 26
+# Whole numbers that are no sizes of anything.
+_NO_SIZE = re.compile(r".*(theta|base|token_id)|(max|min)_length")
+_POSITIVE = re.compile(r".*(eps|epsilon|theta)")
+
+
+# How the config classes of transformers read what they do not declare.
+_READING = re.compile(r"""\bkwargs\.(?:get|pop)\(\s*["'](\w+)["']""")
 
 
 def recognises(config: Mapping[str, Any], directory: Path) -> bool:
@@ -77,7 +84,7 @@ def load_directory(directory: Path, values: Mapping[str, Any]) -> Model:
             f"transformers cannot run the model in {directory} ({type(error).__name__}: {error})"
         ) from error
     encoder = cast(TransformersEncoder, network.encoder)
-    tokenizer = TransformersTokenizer(directory, config)
+    tokenizer = TransformersTokenizer(directory, config, files=vocabulary_files(directory))
     if tokenizer.vocabulary_size > encoder.vocabulary_size:
         raise CheckpointError(
             f"the tokenizer in {directory} has ids up to {tokenizer.vocabulary_size - 1}, the embeddings of "
@@ -101,12 +108,17 @@ def _config(values: Mapping[str, Any]) -> Any:
     from transformers import CONFIG_MAPPING
 
     kind = CONFIG_MAPPING[values["model_type"]]
-    config = kind.from_dict({name: value for name, value in values.items() if name not in _OURS})
-    # What is not declared is kept as it is, and nothing reads it.
-    undeclared = config.to_dict().keys() & values.keys() - kind().to_dict().keys()
+    stated = _without_ours(values)
+    _check_numbers(stated, name=values["model_type"])
+    config = kind.from_dict(stated)
+    # What is neither declared nor read is kept as it is.
+    undeclared = config.to_dict().keys() & values.keys() - kind().to_dict().keys() - _read_by(kind)
     fields = PublishedConfig({name: values[name] for name in undeclared}, name=config.model_type)
     fields.ignore(*_DEAD, *_OURS)
     fields.expect("position_embedding_type", "absolute")
+    if hasattr(config, "norm_eps"):
+        # The first release of ModernBERT wrote both.
+        fields.expect("layer_norm_eps", config.norm_eps)
     fields.finish()
     if config.is_encoder_decoder or getattr(config, "add_cross_attention", False):
         raise CheckpointError(f"{config.model_type}: models that read two texts at once are not supported")
@@ -117,6 +129,37 @@ def _config(values: Mapping[str, Any]) -> Any:
         )
     config.use_cache = False
     return config
+
+
+def _without_ours(value: Any) -> Any:
+    """The values of a config, at every depth without those that are decided here."""
+    if isinstance(value, Mapping):
+        return {name: _without_ours(inner) for name, inner in value.items() if name not in _OURS}
+    return [_without_ours(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _check_numbers(values: Mapping[str, Any], *, name: str) -> None:
+    """CheckpointError for a number with which transformers makes tables without end, or states of NaN."""
+    for field, value in values.items():
+        if isinstance(value, Mapping):
+            _check_numbers(value, name=name)
+        elif isinstance(value, int) and value > _LARGEST_SIZE and not _NO_SIZE.fullmatch(field):
+            raise CheckpointError(f"{name}: {field} is above {_LARGEST_SIZE}, which no size of a network is")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise CheckpointError(f"{name}: {field} is {value}, expected a finite number")
+        elif isinstance(value, int | float) and value <= 0 and _POSITIVE.fullmatch(field):
+            raise CheckpointError(f"{name}: {field} is {value}, expected more than 0")
+
+
+def _read_by(kind: type) -> set[str]:
+    """The fields that a config class reads without declaring them: those of older releases, as a rule."""
+    from transformers import PreTrainedConfig
+
+    found: set[str] = set()
+    for part in kind.__mro__[: kind.__mro__.index(PreTrainedConfig)]:
+        with suppress(OSError, TypeError):
+            found.update(_READING.findall(inspect.getsource(part)))
+    return found
 
 
 def _rope_types(rope: Mapping[str, Any]) -> set[Any]:
@@ -270,6 +313,9 @@ def _try_out(network: Network) -> None:
 def _longest(config: Any, body: nn.Module) -> int | None:
     """Most tokens of a sequence, None where the network has no limit."""
     limit = getattr(config, "max_position_embeddings", None)
+    # XLNet's is -1.
+    if not isinstance(limit, int) or limit < 1:
+        limit = None
     for name, part in body.named_modules():
         # RoBERTa and ESM count positions from behind the padding's.
         if name.endswith("position_embeddings") and isinstance(part, nn.Embedding):

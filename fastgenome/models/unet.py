@@ -4,21 +4,18 @@ Ronneberger et al., U-Net (2015), in one dimension. Where a sequence does not di
 own end complete the last pair, and what comes of them is dropped again on the way up.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastgenome.models.convolution import ConvolutionStem, same_convolution, states_by_run
-from fastgenome.models.convolution_family import ConvolutionConfig, check_sizes, create_model, load_model
+from fastgenome.models.convolution_family import ConvolutionConfig, ConvolutionFamily, check_sizes
 from fastgenome.models.encoder import HiddenStates
 from fastgenome.models.heads import MaskedLanguageHead
-from fastgenome.models.model import Model
 from fastgenome.models.transformer import linear
 
 FAMILY = "unet"
@@ -116,26 +113,11 @@ class UNet(nn.Module):
         yield self.final_norm(x)
 
 
-def create(
-    config: UNetConfig,
-    *,
-    device: str | torch.device = "cpu",
-    vocabulary: str | Path | None = None,
-    training: dict[str, Any] | None = None,
-) -> Model:
-    """A float32 model with random weights, to be pre-trained; see `create_model`."""
-
-    def make_network() -> tuple[nn.Module, nn.Module]:
-        return UNet(config), MaskedLanguageHead(config.level_dims[0], config.outputs)
-
-    return create_model(FAMILY, config, make_network, device=device, vocabulary=vocabulary, training=training)
+def _make_network(config: UNetConfig) -> tuple[nn.Module, nn.Module]:
+    return UNet(config), MaskedLanguageHead(config.level_dims[0], config.outputs)
 
 
-def recognises(config: Mapping[str, Any], directory: Path) -> bool:
-    """Whether config.json is one of this family."""
-    return config.get("family") == FAMILY
-
-
-def load_directory(directory: Path, values: Mapping[str, Any]) -> Model:
-    """The model in `directory`, float32 on the CPU; `values` is its config.json."""
-    return load_model(FAMILY, UNetConfig, create, directory, values)
+_family = ConvolutionFamily(FAMILY, UNetConfig, _make_network)
+create = _family.create
+recognises = _family.recognises
+load_directory = _family.load_directory

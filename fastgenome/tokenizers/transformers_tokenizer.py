@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,6 +22,12 @@ from fastgenome.vocabularies import read_json
 # What the special tokens are read off from; no published k-mer or byte pair reaches over all of it.
 _PROBES = ("ACGTTGCATTAGGCCA", "TTGACCAGTAACGGTACCTGAATC")
 
+# Files whose fields become arguments of a tokenizer of transformers.
+_SETTINGS = {"tokenizer_config.json", "special_tokens_map.json"}
+# Which of these are names of files, and which are of no use here.
+_NAMES_A_FILE = re.compile(r".*_files?|.*_spm|vocab|merges")
+_UNUSED = ("auto_map", "chat_template", "init_inputs", "name_or_path")
+
 
 class TransformersTokenizer(Tokenizer):
     """The tokenizer that transformers loads from a model's directory, without remote code.
@@ -26,13 +36,14 @@ class TransformersTokenizer(Tokenizer):
     tokenizers library. Without cleaning bytes are read as Latin-1.
     """
 
-    def __init__(self, directory: str | Path, config: Any) -> None:
+    def __init__(self, directory: str | Path, config: Any, *, files: Mapping[str, Path]) -> None:
         """Loads it; `config` is the model's, as transformers holds it.
 
-        Raises CheckpointError where the files are missing, need code of their own, name files elsewhere, or
-        do not make a tokenizer of plain DNA.
+        `files` are those of the vocabulary by their usual names; transformers gets copies of these alone, not
+        `directory`, where the model lies. Raises CheckpointError where they are missing, need code of their
+        own, name files elsewhere, or do not make a tokenizer of plain DNA.
         """
-        backend = _load(Path(directory), config)
+        backend = _load(Path(directory), config, files)
         encoder = _Encoder(backend)
         prefix, suffix = _special_tokens(encoder, str(directory))
         super().__init__(
@@ -116,34 +127,58 @@ class _Encoder:
         return rows
 
 
-def _load(directory: Path, config: Any) -> Any:
+def _load(directory: Path, config: Any, files: Mapping[str, Path]) -> Any:
+    """The tokenizer of transformers from copies of `files`, so that it sees nothing else of `directory`."""
     from transformers import AutoTokenizer
 
-    settings_file = directory / "tokenizer_config.json"
-    if settings_file.is_file():
-        for field, value in read_json(settings_file).items():
-            # transformers would open it wherever it lies.
-            if field.endswith("_file") and value is not None:
-                raise CheckpointError(
-                    f"{settings_file} names a file, {field}={value!r}: only those of the "
-                    "model's directory, under their usual names, are opened"
-                )
-    try:
-        backend = AutoTokenizer.from_pretrained(
-            directory, config=config, trust_remote_code=False, local_files_only=True
-        )
-    except Exception as error:
-        # Whatever goes wrong in there, it is these files that cannot be used.
-        reason = str(error).strip().splitlines()
-        raise CheckpointError(
-            f"{directory} holds no tokenizer that transformers loads without remote code "
-            f"({type(error).__name__}: {reason[0] if reason else ''})"
-        ) from error
-    files = sorted({"tokenizer.json", *backend.vocab_files_names.values()})
+    with TemporaryDirectory(prefix="fastgenome-") as place:
+        for name, path in files.items():
+            copyfile(path, Path(place) / name)
+        for name in _SETTINGS & files.keys():
+            settings = _harmless(read_json(files[name]), directory / name)
+            (Path(place) / name).write_text(json.dumps(settings), encoding="utf-8")
+        try:
+            backend = AutoTokenizer.from_pretrained(
+                place, config=config, trust_remote_code=False, local_files_only=True
+            )
+        except Exception as error:
+            # Whatever goes wrong in there, it is these files that cannot be used.
+            reason = str(error).replace(place, str(directory)).strip().splitlines()
+            raise CheckpointError(
+                f"{directory} holds no tokenizer that transformers loads without remote code "
+                f"({type(error).__name__}: {reason[0] if reason else ''})"
+            ) from error
+    backend.name_or_path = str(directory)
+    usual = sorted({"tokenizer.json", *backend.vocab_files_names.values()})
     # Without any of them transformers makes one with an empty vocabulary.
-    if not any((directory / name).is_file() for name in files):
-        raise CheckpointError(f"{directory} holds no tokenizer: none of {', '.join(files)}")
+    if not files.keys() & set(usual):
+        raise CheckpointError(f"{directory} holds no tokenizer: none of {', '.join(usual)}")
     return backend
+
+
+def _harmless(settings: dict[str, Any], source: Path) -> dict[str, Any]:
+    """The settings of a tokenizer without what leads to code or templates.
+
+    Raises CheckpointError for a field, at any depth, that names a file: it would be opened wherever it lies.
+    """
+    for field, value in _fields(settings):
+        if _NAMES_A_FILE.fullmatch(field) and value and not isinstance(value, Mapping):
+            raise CheckpointError(
+                f"{source} names a file, {field}={value!r}: only those of the model's directory, under their "
+                "usual names, are opened"
+            )
+    return {field: value for field, value in settings.items() if field not in _UNUSED}
+
+
+def _fields(value: Any) -> Iterator[tuple[str, Any]]:
+    """Every field of a JSON value with its value, at any depth."""
+    if isinstance(value, Mapping):
+        for field, inner in value.items():
+            yield field, inner
+            yield from _fields(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _fields(inner)
 
 
 def _special_tokens(encoder: _Encoder, place: str) -> tuple[list[int], list[int]]:
@@ -164,4 +199,4 @@ def _special_tokens(encoder: _Encoder, place: str) -> tuple[list[int], list[int]
 def _limit(backend: Any) -> int | None:
     """Most tokens of a text; transformers has a huge number where it knows none."""
     limit = backend.model_max_length
-    return int(limit) if limit is not None and limit < 1 << 31 else None
+    return int(limit) if isinstance(limit, int | float) and 1 <= limit < 1 << 31 else None
