@@ -2,7 +2,7 @@
 
 Random weights in the shapes of DNABERT-6, DNABERT-2 and NT-v2-50M; real sequences; ids to pooled embedding.
 Every round runs each side once, so that all see the same machine; figures are medians. Leave the machine
-alone meanwhile (about a quarter of an hour on two cores). The results go to results/models.json and, between
+alone meanwhile (three rounds with 4,000 tokens: a quarter of an hour on two cores). The results go to results/models.json and, between
 its two marks, to the README.
 """
 
@@ -56,7 +56,7 @@ SHAPES = {
         BERT | {"model_type": "bert", "vocab_size": 4101, "max_position_embeddings": 512},
         "dnabert/vocab_6.txt",
         DnaBert,
-        16,
+        8,
     ),
     "DNABERT-2": Shape(
         BERT | {"alibi_starting_size": 512, "vocab_size": 4096}, "dnabert2/tokenizer.json", DnaBert2, 32
@@ -229,7 +229,7 @@ def measure(rounds: int, tokens: int, names: list[str]) -> dict[str, Any]:
                 few = ours["float32"].tokenizer(sequences("equal", 8))
                 loading = measure_loading(Path(folder), few, rounds)
     return {
-        "command": "python benchmarks/models.py",
+        "command": f"python benchmarks/models.py --rounds {rounds} --tokens {tokens}",
         "machine": {"processor": platform.processor(), "threads": torch.get_num_threads()},
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "rounds": rounds,

@@ -95,6 +95,7 @@ CORE_GOALS = [
     ("BPE of dnabert2 beside tokie, 10,000 × 500 bp", "tokie", 4),
     ("BPE of opt, 10,000 × 500 bp", "tokenizers", 15),
     ("BPE of opt, one sequence of 10 Mb", "tokenizers", 100),
+    ("BPE of dnabert2 by threads, wall-clock, 10,000 × 500 bp", "1 thread", 1.5),
     ("BPE of dnabert2 by threads, wall-clock, one sequence of 10 Mb", "1 thread", 1.5),
     ("z-curve 189, 10,000 × 500 bp", "ZCurvePy", 15),
     ("z-curve 189, 10,000 × 500 bp", "NumPy", 20),
@@ -103,6 +104,7 @@ CORE_GOALS = [
     ("base counts, 10,000 × 500 bp", "NumPy", 5),
     ("canonical 6-mer frequencies, 10,000 × 500 bp", "pykmertools", 30),
     ("z-curve 189 by threads, wall-clock, 10,000 × 500 bp", "1 thread", 1.5),
+    ("6-mer frequencies by threads, wall-clock, 10,000 × 500 bp", "1 thread", 1.5),
     ("whole FASTA, 12 Mb in 16 records: into memory", "pyfastx.Fasta", 2.5),
     ("whole FASTA, 10,000 records of 500 bp: into memory", "pyfastx.Fastx", 2.5),
 ]
