@@ -2,8 +2,8 @@
 
 Random weights in the shapes of DNABERT-6, DNABERT-2 and NT-v2-50M; real sequences; ids to pooled embedding.
 Every round runs each side once, so that all see the same machine; figures are medians. Leave the machine
-alone meanwhile (three rounds with 4,000 tokens: a quarter of an hour on two cores). The results go to results/models.json and, between
-its two marks, to the README.
+alone meanwhile: with 4,000 tokens three rounds take a quarter of an hour on two cores. The results go to
+results/models.json and, between its two marks, to the README.
 """
 
 from __future__ import annotations
