@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastgenome import ops
+from fastgenome.models.blocked_attention import LENGTHS, blocked_attention
+from fastgenome.models.device import native_bfloat16
 from fastgenome.models.encoder import Packing, Run
 
 # Queries whose scores against a whole sequence are held at a time.
@@ -135,12 +137,39 @@ def _run_attention(query: Tensor, key: Tensor, value: Tensor, run: Run, causal: 
     heads = query.shape[1]
     shape = (run.sequences, run.length, heads, -1)
     q, k, v = (x[run.start : stop].view(shape).transpose(1, 2) for x in (query, key, value))
+    if run.length in LENGTHS and _in_blocks(query, key, value):
+        return _blocked(q, k, v, causal, alibi).flatten(2).flatten(0, 1)
     if alibi:
         bias = _alibi_bias(run.length, heads, causal, query.device)
         out = F.scaled_dot_product_attention(q.flip(2), k, v, attn_mask=bias).flip(2)
     else:
         out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
     return out.transpose(1, 2).reshape(stop - run.start, -1)
+
+
+def _in_blocks(*tensors: Tensor) -> bool:
+    """Whether the bfloat16 units of a CPU can be used: it has them, and nothing is to be learned here."""
+    learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    device = tensors[0].device
+    return tensors[0].dtype == torch.bfloat16 and device.type == "cpu" and not learns and _native(device)
+
+
+_native = lru_cache(maxsize=4)(native_bfloat16)
+
+
+def _blocked(query: Tensor, key: Tensor, value: Tensor, causal: bool, alibi: bool) -> Tensor:
+    if not causal and not alibi:
+        return blocked_attention(query, key, value, None)
+    heads, length = query.shape[1:3]
+    bias = _alibi_bias(length, heads, causal, query.device) if alibi else _causal_bias(length)
+    return blocked_attention(query.flip(2), key, value, bias).flip(1)
+
+
+def _causal_bias(length: int) -> Tensor:
+    """0 for reversed queries against earlier keys and themselves, else -inf: (1, 1, length, length)."""
+    places = torch.arange(length)
+    later = places > places.flip(0)[:, None]
+    return torch.zeros(1, 1, length, length).masked_fill_(later, -torch.inf)
 
 
 def attention_received(
