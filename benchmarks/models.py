@@ -27,6 +27,7 @@ import torch
 import transformers
 from model_peers import DnaBert, DnaBert2, NucleotideTransformer, embed_padded
 from numpy.typing import NDArray
+from pages import write_between
 from torch import Tensor
 
 import fastgenome as fg
@@ -257,13 +258,6 @@ def render(results: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"{note} {versions}."])
 
 
-def write_readme(results: dict[str, Any]) -> None:
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, behind = rest.split(END)
-    README.write_text(f"{before}{BEGIN}\n{render(results)}\n{END}{behind}", encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
@@ -274,7 +268,7 @@ def main() -> None:
     if not arguments.render:
         results = measure(arguments.rounds, arguments.tokens, arguments.models.split(","))
         RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-    write_readme(json.loads(RESULTS.read_text()))
+    write_between(README, BEGIN, END, render(json.loads(RESULTS.read_text())))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import bench_hyena
 import numpy as np
 import torch
 from models import DATA, HERE, SHAPES, cosine, make_checkpoint
+from pages import write_between
 from real_tasks import enhancers
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -113,9 +114,7 @@ def main() -> None:
         print(name, models[name], flush=True)
     results = {"command": "python benchmarks/precision.py", "torch": torch.__version__, "models": models}
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    _, behind = rest.split(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{render(results)}\n{END}{behind}", encoding="utf-8")
+    write_between(PAGE, BEGIN, END, render(results))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from pages import write_between
+
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
 RESULTS = HERE / "results" / "core.json"
@@ -76,19 +78,12 @@ def render(results: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"Peers: {peers}; Python {results['python']}."])
 
 
-def write_readme(results: dict[str, Any]) -> None:
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, behind = rest.split(END)
-    README.write_text(f"{before}{BEGIN}\n{render(results)}\n{END}{behind}", encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--render", action="store_true", help="write the table from the stored results")
     if not parser.parse_args().render:
         RESULTS.write_text(json.dumps(measure(), indent=2) + "\n")
-    write_readme(json.loads(RESULTS.read_text()))
+    write_between(README, BEGIN, END, render(json.loads(RESULTS.read_text())))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The README's figures are those of the stored results, and the results show what is claimed of them."""
 
-import importlib.util
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -65,19 +65,11 @@ def test_tiny_predicts_unseen_yeast_better_than_markov_models() -> None:
     assert f"| **{yeast['perplexity']:.3f}** |" in (ROOT / "docs" / "models" / "tiny.md").read_text()
 
 
-def core_table() -> Any:
-    """The module benchmarks/table.py."""
-    spec = importlib.util.spec_from_file_location("table", ROOT / "benchmarks" / "table.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_core_table_equals_the_stored_results() -> None:
-    table = core_table()
-    assert f"{table.BEGIN}\n{table.render(results('core.json'))}\n{table.END}" in README
+@pytest.mark.parametrize(("name", "stored"), [("table", "core.json"), ("models", "models.json")])
+def test_tables_equal_the_stored_results(monkeypatch: pytest.MonkeyPatch, name: str, stored: str) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    module: Any = importlib.import_module(name)
+    assert f"{module.BEGIN}\n{module.render(results(stored))}\n{module.END}" in README
 
 
 # Group of core.json, side of it, and the least multiple of our time that the side must take.

@@ -32,16 +32,23 @@ ACTIVATIONS: Mapping[str, FeedForward] = {
 UNUSED = (r"(bert\.)?embeddings\.position_ids", r"cls\.seq_relationship\..*")
 
 
+def sizes(fields: PublishedConfig) -> dict[str, int]:
+    """The sizes of a network that transformers' configs of encoders hold under common names."""
+    return {
+        "vocabulary_size": fields.size("vocab_size"),
+        "dim": fields.size("hidden_size"),
+        "layers": fields.size("num_hidden_layers"),
+        "heads": fields.size("num_attention_heads"),
+        "ffn_dim": fields.size("intermediate_size"),
+    }
+
+
 def bert_config(fields: PublishedConfig) -> TransformerConfig:
     """The network that a BertConfig describes; CheckpointError for what is not supported."""
     fields.expect("position_embedding_type", "absolute")
     return fields.build(
         TransformerConfig,
-        vocabulary_size=fields.size("vocab_size"),
-        dim=fields.size("hidden_size"),
-        layers=fields.size("num_hidden_layers"),
-        heads=fields.size("num_attention_heads"),
-        ffn_dim=fields.size("intermediate_size"),
+        **sizes(fields),
         positions="learned",
         max_positions=fields.size("max_position_embeddings"),
         norm="post",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastgenome.models.bert import Names, load_bert
+from fastgenome.models.bert import Names, load_bert, sizes
 from fastgenome.models.key_map import parts, with_affine
 from fastgenome.models.model import Model
 from fastgenome.models.published_config import PublishedConfig
@@ -47,11 +47,7 @@ def _config(fields: PublishedConfig) -> TransformerConfig:
     fields.expect("hidden_act", "gelu")
     config = fields.build(
         TransformerConfig,
-        vocabulary_size=fields.size("vocab_size"),
-        dim=fields.size("hidden_size"),
-        layers=fields.size("num_hidden_layers"),
-        heads=fields.size("num_attention_heads"),
-        ffn_dim=fields.size("intermediate_size"),
+        **sizes(fields),
         positions="alibi",
         norm="post",
         norm_eps=fields.positive("layer_norm_eps", 1e-12),

@@ -13,7 +13,7 @@ import torch
 
 from fastgenome.errors import CheckpointError
 from fastgenome.models.attention import interleave_rotary, separate_rotary
-from fastgenome.models.bert import with_current_names
+from fastgenome.models.bert import sizes, with_current_names
 from fastgenome.models.checkpoint import WeightFiles, read_tensors
 from fastgenome.models.heads import MaskedLanguageHead
 from fastgenome.models.key_map import Part, assign_published, parts, with_affine
@@ -103,11 +103,7 @@ def _config(fields: PublishedConfig) -> tuple[TransformerConfig, int]:
         )
     config = fields.build(
         TransformerConfig,
-        vocabulary_size=fields.size("vocab_size"),
-        dim=fields.size("hidden_size"),
-        layers=fields.size("num_hidden_layers"),
-        heads=fields.size("num_attention_heads"),
-        ffn_dim=fields.size("intermediate_size"),
+        **sizes(fields),
         positions="learned" if learned else "rotary",
         max_positions=max_length if learned else None,
         position_offset=pad_id + 1 if learned else 0,
