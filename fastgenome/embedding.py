@@ -12,12 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastgenome.errors import ArgumentError
-from fastgenome.scoring.sequence_table import (
-    BASES_AT_A_TIME,
-    Repeated,
-    TableReport,
-    write_sequence_table,
-)
+from fastgenome.scoring.sequence_table import Repeated, TableReport, write_sequence_table
 from fastgenome.scoring.writers import Column
 from fastgenome.sequences import ReadOptions
 
@@ -130,7 +125,7 @@ def embed(
             "layers": json.dumps(loaded.layer_indices(layer)),
             **loaded.options,
         },
-        bases_at_a_time=_bases_at_a_time(loaded, layer) if pooling == "token" else BASES_AT_A_TIME,
+        bases_at_a_time=_bases_at_a_time(loaded, layer) if pooling == "token" else None,
         progress=progress,
     )
 

@@ -72,7 +72,7 @@ def write_sequence_table(
     stride: int | None = None,
     reading: ReadOptions | None = None,
     metadata: Mapping[str, str] | None = None,
-    bases_at_a_time: int = BASES_AT_A_TIME,
+    bases_at_a_time: int | None = None,
     progress: bool = False,
 ) -> TableReport:
     """Compute columns for every record of a source, or for windows of it, in constant memory.
@@ -86,7 +86,7 @@ def write_sequence_table(
             0-based, half-open.
         reading: the format, the columns of a table, and which records are used.
         metadata: kept in Parquet files.
-        bases_at_a_time: given to ``compute`` at once, one record or window at least.
+        bases_at_a_time: given to ``compute`` at once, one record or window at least; None is 4 Mi.
         progress: show a bar.
 
     Raises:
@@ -107,7 +107,7 @@ def write_sequence_table(
         progress_bar("working", reader.bytes_total, shown=progress) as advance,
     ):
         done = 0
-        for pieces in _pieces(reader, window, stride, bases_at_a_time):
+        for pieces in _pieces(reader, window, stride, bases_at_a_time or BASES_AT_A_TIME):
             kept = [piece for piece in pieces if len(piece.sequence) >= min_length]
             too_short += len(pieces) - len(kept)
             if kept:
