@@ -18,6 +18,7 @@ ROOMS = [
     ("errors", 0),
     ("_version", 0),
     ("emissions", 0),
+    ("memory", 0),
     ("progress", 0),
     ("atomic", 0),
     ("cleaning", 0),

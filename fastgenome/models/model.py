@@ -25,6 +25,7 @@ from fastgenome.models.embeddings import (
 )
 from fastgenome.models.encoder import Encoder, HiddenStates
 from fastgenome.models.key_map import KeyMap, published_tensors
+from fastgenome.memory import freed_memory_kept
 from fastgenome.pooling import parse_pooling, pool
 from fastgenome.progress import progress_bar
 from fastgenome.tokenizers import Tokenizer, Tokens
@@ -223,7 +224,7 @@ class Model:
         """Batches of sequences of similar length: their places in `tokens`, and their hidden states."""
         rows = -(-tokens.lengths // self.encoder.stride)
         bar = progress_bar("embedding", float(tokens.lengths.sum()), shown=progress)
-        with _evaluating(self.network), torch.inference_mode(), bar as advance:
+        with _evaluating(self.network), torch.inference_mode(), freed_memory_kept(), bar as advance:
             for batch in token_budget_batches(rows, batch_tokens):
                 ids, offsets = take_sequences(tokens.ids, tokens.offsets, batch)
                 hidden = self._run(ids, offsets, layers, attention=attention)
