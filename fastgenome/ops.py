@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from fastgenome.kernels import reference
 from fastgenome.kernels.reference import RangeReduction
+from fastgenome.packed_weights import packed
 
 Activation = Literal["none", "gelu", "gelu_tanh", "relu", "silu"]
 
@@ -30,9 +31,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activatio
     """
     x = x.to(weight.dtype)
     if _is_fused(x, weight):
-        name, algorithm = _FUSED[activation]
-        fused: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], algorithm)
-        return fused
+        return _fused_linear(x, packed(weight)[0], bias, activation)
     return activate(F.linear(x, weight, bias), activation)
 
 
@@ -45,11 +44,17 @@ def gated_linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Act
     if not _is_fused(x, weight):
         gate, value = F.linear(x, weight, bias).chunk(2, -1)
         return activate(gate, activation) * value
-    first, second = weight.chunk(2)
+    first, second = packed(weight, 2)
     biases = bias.chunk(2) if bias is not None else (None, None)
-    gate = linear(x, first, biases[0], activation)
+    gate = _fused_linear(x, first, biases[0], activation)
     product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, gate, second, biases[1], "mul")
     return product
+
+
+def _fused_linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
+    name, algorithm = _FUSED[activation]
+    fused: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], algorithm)
+    return fused
 
 
 def activate(x: Tensor, activation: Activation) -> Tensor:

@@ -25,6 +25,7 @@ ROOMS = [
     ("_core", 0),
     ("kernels", 0),
     ("ops", 2),
+    ("packed_weights", 2),
     ("pooling", 2),
     ("batching", 2),
     ("tokenizers", 1),

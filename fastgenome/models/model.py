@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fastgenome.batching import take_sequences, token_budget_batches
 from fastgenome.errors import ArgumentError, InputError, ModelError, SequenceTooLongError
+from fastgenome.memory import freed_memory_kept
 from fastgenome.models.checkpoint import WeightFiles, save_checkpoint
 from fastgenome.models.embeddings import (
     EmbeddingDefaults,
@@ -25,7 +26,6 @@ from fastgenome.models.embeddings import (
 )
 from fastgenome.models.encoder import Encoder, HiddenStates
 from fastgenome.models.key_map import KeyMap, published_tensors
-from fastgenome.memory import freed_memory_kept
 from fastgenome.pooling import parse_pooling, pool
 from fastgenome.progress import progress_bar
 from fastgenome.tokenizers import Tokenizer, Tokens
