@@ -1,4 +1,4 @@
-"""Small networks of transformers with random weights, saved as published, and our models of the same files."""
+"""Small networks of transformers with random weights, saved as published, and our models of their files."""
 
 import json
 from itertools import product

@@ -226,7 +226,7 @@ QUERY = "base_model.model.model.decoder.layers.0.self_attn.q_proj"
     [
         ({"peft_type": "LOHA"}, "peft_type is 'LOHA'"),
         ({"peft_type": None}, "peft_type is None"),
-        ({"modules_to_save": ["classifier"], "bias": "all"}, "modules_to_save=.*classifier.*bias='all'"),
+        ({"modules_to_save": ["classifier"], "bias": "all"}, "bias='all', modules_to_save=.*classifier"),
         ({"fan_in_fan_out": True}, "fan_in_fan_out=True"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa'"),
         ({"option_of_tomorrow": 7}, "option_of_tomorrow=7"),
@@ -237,7 +237,7 @@ QUERY = "base_model.model.model.decoder.layers.0.self_attn.q_proj"
         ({"rank_pattern": {"q_proj": "x"}}, r"rank_pattern\['q_proj'\] is 'x'"),
         ({"rank_pattern": {"(": 2}}, "no pattern"),
         ({"rank_pattern": [2]}, "rank_pattern is"),
-        ({"target_modules": "("}, "no regular expression"),
+        ({"target_modules": "("}, "no pattern"),
         ({"target_modules": 5}, "list of modules"),
         ({"target_modules": ["q_proj"]}, "unexpected .*v_proj"),
         ({"target_modules": ["q_proj", "v_proj", "fc1"]}, "missing .*fc1.lora_A"),
