@@ -37,17 +37,18 @@ def trained_by_peft(network: nn.Module, *, masked: bool) -> Any:
         deltaT=1, total_step=STEPS,
     )  # fmt: skip
     adapted = peft.get_peft_model(copy.deepcopy(network), settings)
-    optimizer = torch.optim.SGD([p for p in adapted.parameters() if p.requires_grad], lr=0.5)
+    optimizer = torch.optim.SGD([p for p in adapted.parameters() if p.requires_grad], lr=0.02)
     for step in range(STEPS):
         optimizer.zero_grad()
         loss_of(their_states(adapted)).backward()
         optimizer.step()
         if masked:
             adapted.base_model.update_and_allocate(step)
+    # After a short training, with values that count.
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if "lora_E" in name:
-                parameter.mul_(40)
+                parameter.mul_(1000)
     adapted.zero_grad()
     return adapted.eval()
 

@@ -89,7 +89,7 @@ class AdapterLinear(nn.Linear):
             # Drawn from the default generator: its saved state, or that of a checkpoint, gives the same mask.
             seed=int(torch.randint(2**31, ())) if dropout else 0,
         )
-        return y.view(*x.shape[:-1], -1)
+        return y.view(*x.shape[:-1], self.out_features)
 
     def _output_gain(self, branches: Sequence[Branch]) -> Tensor | None:
         return self._spread({branch: branch.output_gain(self.weight) for branch in branches})
