@@ -43,7 +43,7 @@ class AdapterLinear(nn.Linear):
 
     def add(self, name: str, branches: Iterable[Branch], *, dropout: float) -> None:
         """Attach an adapter, not active yet; `dropout` is the share of the low-rank products' input."""
-        self.adapters[name] = nn.ModuleList(branches)
+        self.adapters[name] = nn.ModuleList(sorted(branches, key=lambda branch: branch.start))
         self.dropouts[name] = dropout
 
     def remove(self, name: str) -> None:
@@ -54,8 +54,7 @@ class AdapterLinear(nn.Linear):
 
     def branches(self, name: str) -> list[Branch]:
         """The branches of an adapter by the order of their rows; none where it does not touch this layer."""
-        found = cast(Iterable[Branch], self.adapters[name]) if name in self.adapters else ()
-        return sorted(found, key=lambda branch: branch.start)
+        return list(cast(Iterable[Branch], self.adapters[name])) if name in self.adapters else []
 
     @property
     def idle(self) -> bool:
