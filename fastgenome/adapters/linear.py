@@ -43,7 +43,8 @@ class AdapterLinear(nn.Linear):
 
     def add(self, name: str, branches: Iterable[Branch], *, dropout: float) -> None:
         """Attach an adapter, not active yet; `dropout` is the share of the low-rank products' input."""
-        self.adapters[name] = nn.ModuleList(sorted(branches, key=lambda branch: branch.start))
+        ordered = sorted(branches, key=lambda branch: branch.start)
+        self.adapters[name] = nn.ModuleList(ordered)
         self.dropouts[name] = dropout
 
     def remove(self, name: str) -> None:
