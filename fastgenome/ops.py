@@ -1,5 +1,6 @@
 """The one place that chooses between a kernel and its plain PyTorch definition."""
 
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Literal
 
@@ -7,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fastgenome.kernels import reference
+from fastgenome.errors import ArgumentError
+from fastgenome.kernels import adapter_composition, multi_adapter_composition, reference
+from fastgenome.kernels.reference import LowRank as LowRank
 from fastgenome.kernels.reference import RangeReduction
 from fastgenome.packed_weights import packed
 
@@ -21,6 +24,8 @@ _FUSED = {
     "relu": ("relu", ""),
     "silu": ("swish", ""),
 }
+
+_TRITON_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation = "none") -> Tensor:
@@ -90,6 +95,132 @@ def _fuses(dtype: torch.dtype) -> bool:
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
     return True
+
+
+def adapter_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    branches: Sequence[LowRank],
+    *,
+    gain: Tensor | None = None,
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> Tensor:
+    """gain ⊙ (x Wᵀ + Σ scale · ((drop(x) Aᵀ) ⊙ λ) Bᵀ) + bias: (rows, in) -> (rows, out), type of the weights.
+
+    Each branch adds to its own range of output rows; `gain` is (out,). Dropout is inverted, on what the
+    branches see alone: one mask per call, a function of (seed, row, column) that is the same on every device.
+    All tensors get gradients in their own types. Raises ArgumentError for shapes that do not fit.
+    """
+    _check_adapter(x, weight, branches, gain=gain, dropout=dropout)
+    x = x.to(weight.dtype)
+    if _prefers_kernel(x, branches, dropout):
+        from fastgenome.kernels.adapter_linear import adapter_linear as kernel
+
+        return kernel(x, weight, bias, branches, gain=gain, dropout=dropout, seed=seed)
+    return adapter_composition.adapter_linear(
+        x, weight, bias, branches, gain=gain, dropout=dropout, seed=seed, product=_base_product(weight)
+    )
+
+
+def multi_adapter_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    offsets: Tensor,
+    index: Tensor,
+    *,
+    down: Tensor,
+    up: Tensor,
+    scale: Tensor,
+) -> Tensor:
+    """x Wᵀ + bias + scale_k · (x A_kᵀ) B_kᵀ, where sequence i of the packed batch has adapter k = index[i].
+
+    `x` is (total, in), `offsets` (n + 1,) and `index` (n,) int64 on the CPU, -1 for no adapter; `down` is
+    (k, rank, in), `up` (k, out, rank), `scale` (k,). Returns (total, out) in the type of `weight`. On CUDA
+    the Triton kernel runs. Raises ArgumentError for shapes and numbers that do not fit.
+    """
+    _check_adapters(x, weight, offsets, index, down=down, up=up, scale=scale)
+    x = x.to(weight.dtype)
+    if _fits_triton(x, down.shape[1]):
+        from fastgenome.kernels.multi_adapter import multi_adapter_linear as kernel
+
+        return kernel(x, weight, bias, offsets, index, down=down, up=up, scale=scale)
+    return multi_adapter_composition.multi_adapter_linear(
+        x, weight, bias, offsets, index, down=down, up=up, scale=scale, product=_base_product(weight)
+    )
+
+
+def _base_product(weight: Tensor) -> adapter_composition.Product:
+    """What multiplies by the frozen weights: oneDNN saves a pass, its float32 sums are coarser."""
+    trains = torch.is_grad_enabled() and weight.dtype == torch.float32
+    return F.linear if trains else linear
+
+
+def _prefers_kernel(x: Tensor, branches: Sequence[LowRank], dropout: float) -> bool:
+    """Whether the Triton kernel takes an adapted layer, rather than PyTorch's products.
+
+    Without dropout cuBLAS and an update in place leave a kernel little to gain; a mask made by PyTorch would
+    cost a dozen passes over the input.
+    """
+    return dropout > 0 and bool(branches) and _fits_triton(x, sum(len(branch.down) for branch in branches))
+
+
+def _fits_triton(x: Tensor, rank: int) -> bool:
+    """Whether a kernel of adapters takes this type and this many ranks."""
+    return x.is_cuda and x.dtype in _TRITON_TYPES and 0 < rank <= 128 and _has_triton()
+
+
+def _check_adapter(
+    x: Tensor, weight: Tensor, branches: Sequence[LowRank], *, gain: Tensor | None, dropout: float
+) -> None:
+    out, width = weight.shape
+    if x.dim() != 2 or x.shape[1] != width:
+        raise ArgumentError(f"x must be (rows, {width}) for this weight, got {tuple(x.shape)}")
+    if not 0 <= dropout < 1:
+        raise ArgumentError(f"dropout must be at least 0 and below 1, got {dropout}")
+    if gain is not None and gain.shape != (out,):
+        raise ArgumentError(f"gain must be ({out},), one number for each output row, got {tuple(gain.shape)}")
+    for down, up, values, start, _ in branches:
+        rank = len(down)
+        if down.shape != (rank, width) or up.dim() != 2 or up.shape[1] != rank:
+            raise ArgumentError(
+                f"down and up must be (rank, {width}) and (rows, rank), "
+                f"got {tuple(down.shape)}, {tuple(up.shape)}"
+            )
+        if start < 0 or start + len(up) > out:
+            raise ArgumentError(
+                f"a branch must lie in output rows 0 to {out}, got {start} to {start + len(up)}"
+            )
+        if values is not None and values.shape != (rank,):
+            raise ArgumentError(f"values must be ({rank},), one for each rank, got {tuple(values.shape)}")
+
+
+def _check_adapters(
+    x: Tensor,
+    weight: Tensor,
+    offsets: Tensor,
+    index: Tensor,
+    *,
+    down: Tensor,
+    up: Tensor,
+    scale: Tensor,
+) -> None:
+    (out, width), count, rank = weight.shape, len(down), down.shape[1]
+    if x.dim() != 2 or x.shape[1] != width:
+        raise ArgumentError(f"x must be (rows, {width}) for this weight, got {tuple(x.shape)}")
+    shapes = tuple(down.shape), tuple(up.shape), tuple(scale.shape)
+    if shapes != ((count, rank, width), (count, out, rank), (count,)):
+        raise ArgumentError(
+            f"down, up and scale must be (k, rank, {width}), (k, {out}, rank) and (k,), got {shapes}"
+        )
+    if len(index) != len(offsets) - 1 or (
+        len(index) and not -1 <= int(index.min()) <= int(index.max()) < count
+    ):
+        raise ArgumentError(f"index must name one of {count} adapters, or -1, per sequence, got {index}")
+    if int(offsets[0]) != 0 or int(offsets[-1]) != len(x) or bool((offsets.diff() < 0).any()):
+        raise ArgumentError(f"offsets must rise from 0 to {len(x)}, the number of rows, got {offsets}")
 
 
 def range_pool(states: Tensor, starts: Tensor, ends: Tensor, reduction: RangeReduction) -> Tensor:
@@ -166,8 +297,7 @@ def _has_varlen(device: torch.device) -> bool:
 
 
 def _fits_kernel(query: Tensor) -> bool:
-    types = (torch.float32, torch.float16, torch.bfloat16)
-    return query.dtype in types and query.shape[2] <= 128 and _has_triton()
+    return query.dtype in _TRITON_TYPES and query.shape[2] <= 128 and _has_triton()
 
 
 @lru_cache(maxsize=16)
