@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastgenome.adapters.triplet_stacks import TripletStacks, gradient_of
+from fastgenome.adapters.triplet_stacks import TripletStacks
 
 
 class Importance:
@@ -21,14 +21,12 @@ class Importance:
         self.stacks = stacks
         self.beta1, self.beta2 = beta1, beta2
         self.sensitivity, self.uncertainty = stacks.zeros(), stacks.zeros()
-        # Written anew by every update; kept, since fresh memory of this size costs more than the sums.
-        self._parameters, self._change = stacks.zeros(), stacks.zeros()
 
     @torch.no_grad()
     def update(self) -> None:
         """Takes the parameters and their gradients, as they are, into the averages."""
-        change = self.stacks.gather(gradient_of, out=self._change)
-        change.mul_(self.stacks.gather(torch.Tensor.detach, out=self._parameters)).abs_()
+        change = self.stacks.gather_gradients()
+        change.mul_(self.stacks.gather_parameters()).abs_()
         change.sub_(self.sensitivity)  # I_t − Ī_{t−1}
         self.sensitivity.add_(change, alpha=1 - self.beta1)
         self.uncertainty.lerp_(change.abs_(), 1 - self.beta2)
@@ -39,6 +37,6 @@ class Importance:
 
         ``as_published`` gives the published code's values, of the same order: β1 times these.
         """
-        torch.mul(self.sensitivity, self.uncertainty, out=self._change)
-        scores = self.stacks.per_triplet(self._change)
+        products = torch.mul(self.sensitivity, self.uncertainty, out=self.stacks.scratch)
+        scores = self.stacks.per_triplet(products)
         return scores * self.beta1 if as_published else scores
