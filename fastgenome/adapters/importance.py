@@ -13,8 +13,8 @@ class Importance:
 
     Attributes:
         sensitivity: Ī, flat (size,).
-        uncertainty: Ū, flat (size,), of |I_t − Ī_{t−1}| as in both papers. The published code of both
-            takes |I_t − Ī_t|, which is β1 times as much: see ``scores``.
+        uncertainty: Ū / (1 − β2), flat (size,), which one sum updates; Ū averages |I_t − Ī_{t−1}| as in both
+            papers. The published code of both has |I_t − Ī_t|, β1 times as much: see `scores`.
     """
 
     def __init__(self, stacks: TripletStacks, *, beta1: float, beta2: float) -> None:
@@ -29,7 +29,7 @@ class Importance:
         change.mul_(self.stacks.gather_parameters()).abs_()
         change.sub_(self.sensitivity)  # I_t − Ī_{t−1}
         self.sensitivity.add_(change, alpha=1 - self.beta1)
-        self.uncertainty.lerp_(change.abs_(), 1 - self.beta2)
+        torch.add(change.abs_(), self.uncertainty, alpha=self.beta2, out=self.uncertainty)
 
     @torch.no_grad()
     def scores(self, *, as_published: bool = False) -> Tensor:
@@ -38,5 +38,5 @@ class Importance:
         ``as_published`` gives the published code's values, of the same order: β1 times these.
         """
         products = torch.mul(self.sensitivity, self.uncertainty, out=self.stacks.scratch)
-        scores = self.stacks.per_triplet(products)
-        return scores * self.beta1 if as_published else scores
+        scale = (1 - self.beta2) * (self.beta1 if as_published else 1)
+        return self.stacks.per_triplet(products) * scale
