@@ -64,17 +64,15 @@ class TripletStacks:
     def __init__(self, triplets: Mapping[str, Triplets]) -> None:
         if not triplets:
             raise ArgumentError("triplets must hold at least one matrix; got none")
+        for name, each in triplets.items():
+            _check_shapes(name, each)
         self.names = list(triplets)
         self.values = [each.values for each in triplets.values()]
         self.masks = [each.mask for each in triplets.values()]
         self.ranks = [len(value) for value in self.values]
         self.triplets = sum(self.ranks)
-        self.shapes = [
-            (len(v), t.down.shape[1], len(t.up)) for v, t in zip(self.values, triplets.values(), strict=True)
-        ]
+        self.shapes = [(*each.down.shape, len(each.up)) for each in triplets.values()]  # rank, in, out
         self.device = self.values[0].device
-        for name, each in triplets.items():
-            _check_shapes(name, each)
         self.size = self.triplets
         self.blocks: list[Block] = []
         for is_down, parameters in (
