@@ -1,5 +1,6 @@
 """The one place that chooses between a kernel and its plain PyTorch definition."""
 
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Literal
 
@@ -7,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fastgenome.kernels import reference
-from fastgenome.kernels.reference import RangeReduction
+from fastgenome.errors import ArgumentError
+from fastgenome.kernels import adapter_composition, reference
+from fastgenome.kernels.reference import LowRank, RangeReduction
 
 Activation = Literal["none", "gelu", "gelu_tanh", "relu", "silu"]
 
@@ -85,6 +87,65 @@ def _fuses(dtype: torch.dtype) -> bool:
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
     return True
+
+
+def adapter_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    branches: Sequence[LowRank],
+    *,
+    gain: Tensor | None = None,
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> Tensor:
+    """gain ⊙ (x Wᵀ + Σ scale · ((drop(x) Aᵀ) ⊙ λ) Bᵀ) + bias: (rows, in) -> (rows, out), type of the weights.
+
+    Each branch adds to its own range of output rows; `gain` is (out,). Dropout is inverted, on what the
+    branches see alone: one mask per call, a function of (seed, row, column) that is the same on every device.
+    All tensors get gradients in their own types. Raises ArgumentError for shapes that do not fit.
+    """
+    _check_adapter(x, weight, branches, gain=gain, dropout=dropout)
+    x = x.to(weight.dtype)
+    if _prefers_kernel(x, dropout):
+        from fastgenome.kernels.adapter_linear import adapter_linear as kernel
+
+        return kernel(x, weight, bias, branches, gain=gain, dropout=dropout, seed=seed)
+    return adapter_composition.adapter_linear(
+        x, weight, bias, branches, gain=gain, dropout=dropout, seed=seed
+    )
+
+
+def _prefers_kernel(x: Tensor, dropout: float) -> bool:
+    """Whether the Triton kernel takes an adapted layer, rather than PyTorch's products.
+
+    Without dropout cuBLAS and an update in place leave a kernel little to gain; a mask made by PyTorch would
+    cost a dozen passes over the input.
+    """
+    types = (torch.float32, torch.float16, torch.bfloat16)
+    return x.is_cuda and dropout > 0 and x.dtype in types and _has_triton()
+
+
+def _check_adapter(
+    x: Tensor, weight: Tensor, branches: Sequence[LowRank], *, gain: Tensor | None, dropout: float
+) -> None:
+    out, width = weight.shape
+    if x.dim() != 2 or x.shape[1] != width:
+        raise ArgumentError(f"x must be (rows, {width}) for this weight, got {tuple(x.shape)}")
+    if not 0 <= dropout < 1:
+        raise ArgumentError(f"dropout must be at least 0 and below 1, got {dropout}")
+    if gain is not None and gain.shape != (out,):
+        raise ArgumentError(f"gain must be ({out},), one number for each output row, got {tuple(gain.shape)}")
+    for down, up, values, start, _ in branches:
+        rank = len(down)
+        if down.shape != (rank, width) or up.dim() != 2 or up.shape[1] != rank:
+            raise ArgumentError(
+                f"down and up must be (rank, {width}) and (rows, rank), got {tuple(down.shape)}, {tuple(up.shape)}"
+            )
+        if start < 0 or start + len(up) > out:
+            raise ArgumentError(f"a branch must lie in output rows 0 to {out}, got {start} to {start + len(up)}")
+        if values is not None and values.shape != (rank,):
+            raise ArgumentError(f"values must be ({rank},), one for each rank, got {tuple(values.shape)}")
 
 
 def range_pool(states: Tensor, starts: Tensor, ends: Tensor, reduction: RangeReduction) -> Tensor:
