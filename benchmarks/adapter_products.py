@@ -108,7 +108,9 @@ def medians(steps: dict[str, Step], rounds: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def measure(rows: int, inner: int, outer: int, dtype: torch.dtype, dropout: float, rounds: int) -> dict[str, float]:
+def measure(
+    rows: int, inner: int, outer: int, dtype: torch.dtype, dropout: float, rounds: int
+) -> dict[str, float]:
     """Seconds of the frozen layer and of every adapted one; equal answers first, where dropout is 0."""
     torch.manual_seed(0)
     layer = Layer(inner, outer, dtype).requires_grad_(False)
@@ -131,13 +133,17 @@ def measure(rows: int, inner: int, outer: int, dtype: torch.dtype, dropout: floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=4096)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), nargs="+", default=["float32", "bfloat16"]
+    )
     parser.add_argument("--shapes", nargs="+", default=["768x768", "768x3072", "3072x768"], help="in x out")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     results = []
-    print("| in→out | type | dropout | method | ours ÷ frozen | PEFT ÷ frozen | PEFT ÷ ours | PEFT default ÷ ours |")
+    print(
+        "| in→out | type | dropout | method | ours ÷ frozen | PEFT ÷ frozen | PEFT ÷ ours | PEFT default ÷ ours |"
+    )
     print("|---" * 8 + "|")
     for shape, name, dropout in itertools.product(arguments.shapes, arguments.dtype, (0.0, 0.1)):
         inner, outer = map(int, shape.split("x"))
@@ -148,10 +154,14 @@ def main() -> None:
             default = times.get(f"{method} peft default")
             ratios = [ours / times["frozen"], peer / times["frozen"], peer / ours]
             cells = [f"{ratio:.2f}" for ratio in ratios] + [f"{default / ours:.2f}" if default else ""]
-            print(f"| {inner}→{outer} | {name} | {dropout} | {method} | " + " | ".join(cells) + " |", flush=True)
+            print(
+                f"| {inner}→{outer} | {name} | {dropout} | {method} | " + " | ".join(cells) + " |", flush=True
+            )
     if arguments.json:
         head = {"torch": torch.__version__, "peft": peft.__version__, "threads": torch.get_num_threads()}
-        arguments.json.write_text(json.dumps(head | {"rows": arguments.rows, "results": results}, indent=1) + "\n")
+        arguments.json.write_text(
+            json.dumps(head | {"rows": arguments.rows, "results": results}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastgenome.errors import ArgumentError
-from fastgenome.kernels import adapter_composition, reference
+from fastgenome.kernels import adapter_composition, multi_adapter_composition, reference
 from fastgenome.kernels.reference import LowRank, RangeReduction
 
 Activation = Literal["none", "gelu", "gelu_tanh", "relu", "silu"]
@@ -22,6 +22,8 @@ _FUSED = {
     "relu": ("relu", ""),
     "silu": ("swish", ""),
 }
+
+_TRITON_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation = "none") -> Tensor:
@@ -107,7 +109,7 @@ def adapter_linear(
     """
     _check_adapter(x, weight, branches, gain=gain, dropout=dropout)
     x = x.to(weight.dtype)
-    if _prefers_kernel(x, dropout):
+    if _prefers_kernel(x, branches, dropout):
         from fastgenome.kernels.adapter_linear import adapter_linear as kernel
 
         return kernel(x, weight, bias, branches, gain=gain, dropout=dropout, seed=seed)
@@ -116,14 +118,46 @@ def adapter_linear(
     )
 
 
-def _prefers_kernel(x: Tensor, dropout: float) -> bool:
+def multi_adapter_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    offsets: Tensor,
+    index: Tensor,
+    *,
+    down: Tensor,
+    up: Tensor,
+    scale: Tensor,
+) -> Tensor:
+    """x Wᵀ + bias + scale_k · (x A_kᵀ) B_kᵀ, where sequence i of the packed batch has adapter k = index[i].
+
+    `x` is (total, in), `offsets` (n + 1,) and `index` (n,) int64 on the CPU, -1 for no adapter; `down` is
+    (k, rank, in), `up` (k, out, rank), `scale` (k,). Returns (total, out) in the type of `weight`. On CUDA
+    the Triton kernel runs. Raises ArgumentError for shapes and numbers that do not fit.
+    """
+    _check_adapters(x, weight, offsets, index, down=down, up=up, scale=scale)
+    x = x.to(weight.dtype)
+    if _fits_triton(x, down.shape[1]):
+        from fastgenome.kernels.multi_adapter import multi_adapter_linear as kernel
+
+        return kernel(x, weight, bias, offsets, index, down=down, up=up, scale=scale)
+    return multi_adapter_composition.multi_adapter_linear(
+        x, weight, bias, offsets, index, down=down, up=up, scale=scale
+    )
+
+
+def _prefers_kernel(x: Tensor, branches: Sequence[LowRank], dropout: float) -> bool:
     """Whether the Triton kernel takes an adapted layer, rather than PyTorch's products.
 
     Without dropout cuBLAS and an update in place leave a kernel little to gain; a mask made by PyTorch would
     cost a dozen passes over the input.
     """
-    types = (torch.float32, torch.float16, torch.bfloat16)
-    return x.is_cuda and dropout > 0 and x.dtype in types and _has_triton()
+    return dropout > 0 and bool(branches) and _fits_triton(x, sum(len(branch.down) for branch in branches))
+
+
+def _fits_triton(x: Tensor, rank: int) -> bool:
+    """Whether a kernel of adapters takes this type and this many ranks."""
+    return x.is_cuda and x.dtype in _TRITON_TYPES and 0 < rank <= 128 and _has_triton()
 
 
 def _check_adapter(
@@ -143,9 +177,35 @@ def _check_adapter(
                 f"down and up must be (rank, {width}) and (rows, rank), got {tuple(down.shape)}, {tuple(up.shape)}"
             )
         if start < 0 or start + len(up) > out:
-            raise ArgumentError(f"a branch must lie in output rows 0 to {out}, got {start} to {start + len(up)}")
+            raise ArgumentError(
+                f"a branch must lie in output rows 0 to {out}, got {start} to {start + len(up)}"
+            )
         if values is not None and values.shape != (rank,):
             raise ArgumentError(f"values must be ({rank},), one for each rank, got {tuple(values.shape)}")
+
+
+def _check_adapters(
+    x: Tensor,
+    weight: Tensor,
+    offsets: Tensor,
+    index: Tensor,
+    *,
+    down: Tensor,
+    up: Tensor,
+    scale: Tensor,
+) -> None:
+    (out, width), count, rank = weight.shape, len(down), down.shape[1]
+    if x.dim() != 2 or x.shape[1] != width:
+        raise ArgumentError(f"x must be (rows, {width}) for this weight, got {tuple(x.shape)}")
+    shapes = tuple(down.shape), tuple(up.shape), tuple(scale.shape)
+    if shapes != ((count, rank, width), (count, out, rank), (count,)):
+        raise ArgumentError(
+            f"down, up and scale must be (k, rank, {width}), (k, {out}, rank) and (k,), got {shapes}"
+        )
+    if len(index) != len(offsets) - 1 or (len(index) and not -1 <= int(index.min()) <= int(index.max()) < count):
+        raise ArgumentError(f"index must name one of {count} adapters, or -1, for each sequence, got {index}")
+    if int(offsets[0]) != 0 or int(offsets[-1]) != len(x) or bool((offsets.diff() < 0).any()):
+        raise ArgumentError(f"offsets must rise from 0 to {len(x)}, the number of rows, got {offsets}")
 
 
 def range_pool(states: Tensor, starts: Tensor, ends: Tensor, reduction: RangeReduction) -> Tensor:
@@ -222,8 +282,7 @@ def _has_varlen(device: torch.device) -> bool:
 
 
 def _fits_kernel(query: Tensor) -> bool:
-    types = (torch.float32, torch.float16, torch.bfloat16)
-    return query.dtype in types and query.shape[2] <= 128 and _has_triton()
+    return query.dtype in _TRITON_TYPES and query.shape[2] <= 128 and _has_triton()
 
 
 @lru_cache(maxsize=16)

@@ -30,7 +30,7 @@ MAX_RANKS = 128
 # has no tensor cores and needs more registers.
 SETTINGS = {2: (128, 128, 32, 8, 3), 4: (64, 64, 16, 4, 2)}
 
-# Rows that one program adds up for the gradients of projections.
+# Rows that one program adds up for the gradients of projections; a multiple of every depth.
 SEGMENT = 1024
 
 FIRST: tl.constexpr = tl.constexpr(dropout_mask.FIRST)
@@ -92,9 +92,7 @@ def _forward_kernel(
     for step in range(0, inner, BLOCK_DEPTH):
         depth = step + tl.arange(0, BLOCK_DEPTH)
         a = _load(x, row, depth, rows, inner)
-        total = tl.dot(
-            a, tl.trans(_load(weight, column, depth, outer, inner)), total, input_precision="ieee"
-        )
+        total = tl.dot(a, tl.trans(_load(weight, column, depth, outer, inner)), total, input_precision="ieee")
         if DROPOUT:
             a = tl.where(_kept(row, depth, row_key, column_key, dropped), a, 0.0)
         low = tl.dot(a, tl.trans(_load(down, rank, depth, ranks, inner)), low, input_precision="ieee")
