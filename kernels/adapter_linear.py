@@ -204,8 +204,12 @@ def _adapter(
     seed: int,
     keeps: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Output (rows, out); low (rows, ranks); with `keeps` what the gain is multiplied with, else empty."""
+    """Output (rows, out); low (rows, ranks); with `keeps` what the gain is multiplied with, else empty.
+
+    Projections may be finer than x; they are cast here, so that their gradients stay as fine.
+    """
     (rows, inner), outer, ranks = x.shape, len(weight), len(down)
+    down, up = down.to(x.dtype), up.to(x.dtype)
     output, low, product = (x.new_empty(shape) for shape in _shapes(x, weight, down, keeps))
     if output.numel():
         constants = _constants(x, ranks)
@@ -243,6 +247,7 @@ def _adapter_backward(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the input, (rows, in), and of what the down-projections gave, (rows, ranks)."""
     (rows, outer), inner, ranks = gradient.shape, weight.shape[1], len(down)
+    down, up = down.to(weight.dtype), up.to(weight.dtype)
     d_x, d_low = gradient.new_empty(rows, inner), gradient.new_empty(rows, ranks)
     if d_x.numel():
         constants = _constants(gradient, ranks)
@@ -336,9 +341,8 @@ def adapter_linear(
         F.pad(up, (branch.start, len(weight) - branch.start - up.shape[1]))
         for branch, up in zip(branches, ups, strict=True)
     ]
-    up = torch.cat(whole).to(x.dtype)
+    up = torch.cat(whole)
     keeps = gain is not None and gain.requires_grad and torch.is_grad_enabled()
-    down = down.to(x.dtype).contiguous()
-    x, weight = x.contiguous(), weight.contiguous()
+    x, weight, down = x.contiguous(), weight.contiguous(), down.contiguous()
     output: Tensor = _adapter(x, weight, bias, gain, down, up, dropout, seed, keeps)[0]
     return output

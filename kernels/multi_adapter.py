@@ -155,9 +155,12 @@ def _projection_gradient(low: Tensor, x: Tensor, blocks: Tensor, firsts: Tensor)
 def _adapters(
     x: Tensor, base: Tensor, down: Tensor, up: Tensor, blocks: Tensor, firsts: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Base (total, out) with what the adapters add, and low (total, rank)."""
-    low = _down(x, down, blocks)
-    return _up(low, up, blocks, base), low
+    """Base (total, out) with what the adapters add, and low (total, rank).
+
+    Projections may be finer than x; they are cast here, so that their gradients stay as fine.
+    """
+    low = _down(x, down.to(x.dtype), blocks)
+    return _up(low, up.to(x.dtype), blocks, base), low
 
 
 @_adapters.register_fake
@@ -170,6 +173,7 @@ def _adapters_backward(
     gradient: Tensor, x: Tensor, low: Tensor, down: Tensor, up: Tensor, blocks: Tensor, firsts: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, of down and of up, the latter two float32."""
+    down, up = down.to(x.dtype), up.to(x.dtype)
     d_low = _down(gradient, up, blocks)
     d_down = _projection_gradient(d_low, x, blocks, firsts)
     return _up(d_low, down, blocks, None), d_down, _projection_gradient(low, gradient, blocks, firsts)
@@ -219,7 +223,6 @@ def multi_adapter_linear(
     if not x.is_cuda and x.dtype == torch.bfloat16:
         raise ArgumentError("bfloat16 needs a GPU: Triton's interpreter multiplies its bit patterns")
     blocks, firsts = _blocks(tuple(offsets.tolist()), tuple(index.tolist()), len(down), x.device)
-    x, down = x.contiguous(), down.to(x.dtype).contiguous()
-    up = scaled_up(up, scale).to(x.dtype)
+    x, down, up = x.contiguous(), down.contiguous(), scaled_up(up, scale)
     output: Tensor = _adapters(x, F.linear(x, weight, bias), down, up, blocks, firsts)[0]
     return output
