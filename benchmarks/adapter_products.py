@@ -91,6 +91,7 @@ def adapted_norm(weight: Tensor, squares: Tensor, down: Tensor, up: Tensor, scal
 
 def step(forward: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor) -> Tensor:
     """Forward and backward; the output."""
+    x.grad = None
     y = forward(x)
     y.backward(gradient.to(y.dtype))
     return y.detach()
@@ -130,6 +131,40 @@ def measure(
     return medians(steps, rounds)
 
 
+def measure_mixed(
+    rows: int, inner: int, outer: int, dtype: torch.dtype, rounds: int, *, count: int = 8, length: int = 64
+) -> dict[str, float]:
+    """Seconds of prediction where each sequence has one of 8 adapters, in random order."""
+    torch.manual_seed(0)
+    layer = Layer(inner, outer, dtype).requires_grad_(False)
+    config = peft.LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=["linear"], init_lora_weights=False)
+    model = peft.get_peft_model(layer, config, adapter_name="0", autocast_adapter_dtype=False)
+    for number in range(1, count):
+        model.add_adapter(str(number), config, autocast_adapter_dtype=False)
+    adapted = model.eval().base_model.model.linear
+    down, up = (
+        torch.stack([part[str(k)].weight.detach().float() for k in range(count)])
+        for part in (adapted.lora_A, adapted.lora_B)
+    )
+    scale = torch.full((count,), ALPHA / RANK)
+    index = torch.randint(count, (rows // length,))
+    offsets = torch.arange(0, rows + 1, length)
+    x = torch.randn(rows, inner).to(dtype)
+    names = [str(k) for k in index.tolist()]
+    weight, bias = adapted.base_layer.weight, adapted.base_layer.bias
+    steps = {
+        "frozen": lambda: ops.linear(x, weight, bias),
+        "ours": lambda: ops.multi_adapter_linear(
+            x, weight, bias, offsets, index, down=down, up=up, scale=scale
+        ),
+        "peft": lambda: model(x.view(-1, length, inner), adapter_names=names).view(rows, outer),
+    }
+    with torch.inference_mode():
+        bound = 1e-4 if dtype == torch.float32 else 5e-2
+        torch.testing.assert_close(steps["ours"](), steps["peft"](), rtol=bound, atol=bound)
+        return medians(steps, rounds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=4096)
@@ -142,7 +177,8 @@ def main() -> None:
     arguments = parser.parse_args()
     results = []
     print(
-        "| in→out | type | dropout | method | ours ÷ frozen | PEFT ÷ frozen | PEFT ÷ ours | PEFT default ÷ ours |"
+        "| in→out | type | dropout | method | ours ÷ frozen | PEFT ÷ frozen | PEFT ÷ ours "
+        "| PEFT default ÷ ours |"
     )
     print("|---" * 8 + "|")
     for shape, name, dropout in itertools.product(arguments.shapes, arguments.dtype, (0.0, 0.1)):
@@ -157,6 +193,17 @@ def main() -> None:
             print(
                 f"| {inner}→{outer} | {name} | {dropout} | {method} | " + " | ".join(cells) + " |", flush=True
             )
+        mixed = measure_mixed(arguments.rows, inner, outer, getattr(torch, name), arguments.rounds)
+        results[-1]["mixed seconds"] = mixed
+        ratios = [
+            mixed["ours"] / mixed["frozen"],
+            mixed["peft"] / mixed["frozen"],
+            mixed["peft"] / mixed["ours"],
+        ]
+        cells = [f"{ratio:.2f}" for ratio in ratios]
+        print(
+            f"| {inner}→{outer} | {name} | | 8 mixed, prediction | " + " | ".join(cells) + " | |", flush=True
+        )
     if arguments.json:
         head = {"torch": torch.__version__, "peft": peft.__version__, "threads": torch.get_num_threads()}
         arguments.json.write_text(

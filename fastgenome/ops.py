@@ -205,7 +205,7 @@ def _check_adapters(
     if len(index) != len(offsets) - 1 or (
         len(index) and not -1 <= int(index.min()) <= int(index.max()) < count
     ):
-        raise ArgumentError(f"index must name one of {count} adapters, or -1, for each sequence, got {index}")
+        raise ArgumentError(f"index must name one of {count} adapters, or -1, per sequence, got {index}")
     if int(offsets[0]) != 0 or int(offsets[-1]) != len(x) or bool((offsets.diff() < 0).any()):
         raise ArgumentError(f"offsets must rise from 0 to {len(x)}, the number of rows, got {offsets}")
 

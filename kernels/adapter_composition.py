@@ -74,7 +74,7 @@ class _AdapterLinear(torch.autograd.Function):
         x, seen, low, product, weight, gain, down, *ups = ctx.saved_tensors
         needs_x, needs_weight, needs_bias, needs_gain, needs_down = ctx.needs_input_grad[:5]
         gradient = gradient.contiguous()
-        # The gain is folded into what meets the gradient and is smaller: weights, projections, their gradients.
+        # The gain is folded into what meets the gradient and is smaller: weights, projections, gradients.
         of_rows = None if gain is None else gain[:, None]
         d_x = d_weight = d_bias = d_gain = d_down = None
         if needs_weight:
@@ -104,7 +104,7 @@ def _branch_gradients(
     starts: Sequence[int],
     needs_low: bool,
 ) -> tuple[Tensor | None, list[Tensor | None]]:
-    """Gradient of what the down-projections gave, (rows, ranks), where needed, and those of the up-projections."""
+    """Gradients of what the down-projections gave, (rows, ranks), and of the up-projections, where needed."""
     d_low = gradient.new_empty(len(gradient), sum(map(len, ups))) if ups and needs_low else None
     d_ups: list[Tensor | None] = [None] * len(ups)
     first = 0

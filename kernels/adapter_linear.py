@@ -145,7 +145,7 @@ def _projection_gradient_kernel(
     DROPOUT: tl.constexpr, SEGMENT: tl.constexpr, BLOCK_RANKS: tl.constexpr,
     BLOCK_COLUMNS: tl.constexpr, BLOCK_DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """lowᵀ x over one segment of rows, x dropped or not: a block of output (segments, ranks, width) float32."""
+    """lowᵀ x over one segment of rows, x dropped or not: part of output (segments, ranks, width) float32."""
     segment = tl.program_id(0)
     column = tl.program_id(1) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
     rank = tl.arange(0, BLOCK_RANKS)

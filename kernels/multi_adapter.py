@@ -46,7 +46,7 @@ def _down_kernel(
     x, matrices, blocks, low, width, rank,
     BLOCK_RANK: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """One block of rows: low (total, rank) = x Mᵀ with its adapter's M (rank, width); 0 without an adapter."""
+    """One block of rows: low (total, rank) = x Mᵀ with its adapter's M (rank, width), or 0."""
     entry = blocks + tl.program_id(0).to(tl.int64) * 3
     adapter, start, end = tl.load(entry), tl.load(entry + 1), tl.load(entry + 2)
     rows, ranks = start + tl.arange(0, BLOCK_ROWS), tl.arange(0, BLOCK_RANK)
@@ -102,7 +102,7 @@ def _projection_gradient_kernel(
 def _blocks(
     offsets: tuple[int, ...], index: tuple[int, ...], adapters: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Table of (blocks, 3) int64: adapter, first row, end; and the first block of each adapter (adapters + 1,).
+    """Table of (blocks, 3) int64: adapter, first row, end; first block of each adapter (adapters + 1,).
 
     Cached by content, so that the layers of a model share one copy to the device.
     """

@@ -114,7 +114,7 @@ def multi_adapter_linear(
     up: Tensor,
     scale: Tensor,
 ) -> Tensor:
-    """What `reference.multi_adapter_linear` defines, for `x` in the type of `weight`; no second derivatives."""
+    """What `reference.multi_adapter_linear` defines, for `x` in the type of `weight`; differentiable once."""
     stretches = stretches_of(offsets, index, x.device)
     y: Tensor = _MultiAdapterLinear.apply(x, weight, bias, down, scaled_up(up, scale), stretches)
     return y

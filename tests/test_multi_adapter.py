@@ -44,16 +44,14 @@ def make_inputs(name: str, rank: int, dtype: torch.dtype) -> tuple[list[Tensor],
 
 
 def definition(x, weight, bias, offsets, index, *, down, up, scale) -> Tensor:
-    """Sequence by sequence, in the type of the weights."""
-    outputs = [x[:0] @ weight.T + bias]
+    """What each sequence's adapter adds, in the type of the weights."""
+    added = [x.new_zeros(0, len(weight))]
     for number, adapter in enumerate(index.tolist()):
         rows = x[offsets[number] : offsets[number + 1]]
-        y = rows @ weight.T + bias
-        if adapter >= 0:
-            a, b = down[adapter].to(x.dtype), up[adapter].to(x.dtype)
-            y = y + scale[adapter].to(x.dtype) * (rows @ a.T @ b.T)
-        outputs.append(y)
-    return torch.cat(outputs)
+        a, b = (matrices[max(adapter, 0)].to(x.dtype) for matrices in (down, up))
+        factor = scale[adapter].to(x.dtype) if adapter >= 0 else 0
+        added.append(factor * (rows @ a.T @ b.T))
+    return x @ weight.T + bias + torch.cat(added)
 
 
 def results(function: Callable[..., Tensor], name: str, rank: int, dtype: torch.dtype, exact: bool) -> list:
