@@ -193,6 +193,8 @@ def main() -> None:
             print(
                 f"| {inner}→{outer} | {name} | {dropout} | {method} | " + " | ".join(cells) + " |", flush=True
             )
+        if dropout:
+            continue
         mixed = measure_mixed(arguments.rows, inner, outer, getattr(torch, name), arguments.rounds)
         results[-1]["mixed seconds"] = mixed
         ratios = [

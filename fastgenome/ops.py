@@ -114,7 +114,7 @@ def adapter_linear(
 
         return kernel(x, weight, bias, branches, gain=gain, dropout=dropout, seed=seed)
     return adapter_composition.adapter_linear(
-        x, weight, bias, branches, gain=gain, dropout=dropout, seed=seed
+        x, weight, bias, branches, gain=gain, dropout=dropout, seed=seed, product=_base_product(weight)
     )
 
 
@@ -142,8 +142,14 @@ def multi_adapter_linear(
 
         return kernel(x, weight, bias, offsets, index, down=down, up=up, scale=scale)
     return multi_adapter_composition.multi_adapter_linear(
-        x, weight, bias, offsets, index, down=down, up=up, scale=scale
+        x, weight, bias, offsets, index, down=down, up=up, scale=scale, product=_base_product(weight)
     )
+
+
+def _base_product(weight: Tensor) -> adapter_composition.Product:
+    """What multiplies by the frozen weights: oneDNN saves a pass, its float32 sums are coarser."""
+    trains = torch.is_grad_enabled() and weight.dtype == torch.float32
+    return F.linear if trains else linear
 
 
 def _prefers_kernel(x: Tensor, branches: Sequence[LowRank], dropout: float) -> bool:
@@ -174,7 +180,8 @@ def _check_adapter(
         rank = len(down)
         if down.shape != (rank, width) or up.dim() != 2 or up.shape[1] != rank:
             raise ArgumentError(
-                f"down and up must be (rank, {width}) and (rows, rank), got {tuple(down.shape)}, {tuple(up.shape)}"
+                f"down and up must be (rank, {width}) and (rows, rank), "
+                f"got {tuple(down.shape)}, {tuple(up.shape)}"
             )
         if start < 0 or start + len(up) > out:
             raise ArgumentError(

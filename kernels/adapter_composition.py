@@ -8,7 +8,7 @@ scale, singular values, and what dropout owes to the kept elements.
 # A Function's context has no types that a checker could know.
 # mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call, no-any-return"
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -18,8 +18,11 @@ from torch.nn import functional as F
 from fastgenome.kernels.dropout_mask import add_dropped_product_, drop, keep_share
 from fastgenome.kernels.reference import LowRank
 
+Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
 
 def _forward(
+    product: Product,
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -37,7 +40,7 @@ def _forward(
         # With more rows than columns the weights are smaller than the output.
         ups = [_times(up, gain[None, a : a + up.shape[1]]) for a, up in zip(starts, ups, strict=True)]
         weight = _times(weight, gain[:, None])
-    y = F.linear(x, weight, None if epilogue else bias)
+    y = product(x, weight, None if epilogue else bias)
     seen = low = None
     if down is not None:
         seen = drop(x, dropout=dropout, seed=seed) if dropout else x
@@ -49,17 +52,17 @@ def _forward(
 
 class _AdapterLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, gain, down, starts, dropout, seed, *ups):
+    def forward(ctx, x, weight, bias, gain, down, starts, dropout, seed, product, *ups):
         needs_x, needs_weight, _, needs_gain, needs_down = ctx.needs_input_grad[:5]
         down, *ups = _cast(x.dtype, down, *ups)
-        y, seen, low, product = _forward(
-            x, weight, bias, gain, down, starts, dropout, seed, ups, keeps_product=needs_gain
+        y, seen, low, base = _forward(
+            product, x, weight, bias, gain, down, starts, dropout, seed, ups, keeps_product=needs_gain
         )
         ctx.save_for_backward(
             x if needs_weight else None,
             seen if needs_down else None,
-            low if any(ctx.needs_input_grad[8:]) else None,
-            product if needs_gain else None,
+            low if any(ctx.needs_input_grad[9:]) else None,
+            base if needs_gain else None,
             weight if needs_x else None,
             gain,
             down if needs_x else None,
@@ -71,7 +74,7 @@ class _AdapterLinear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        x, seen, low, product, weight, gain, down, *ups = ctx.saved_tensors
+        x, seen, low, base, weight, gain, down, *ups = ctx.saved_tensors
         needs_x, needs_weight, needs_bias, needs_gain, needs_down = ctx.needs_input_grad[:5]
         gradient = gradient.contiguous()
         # The gain is folded into what meets the gradient and is smaller: weights, projections, gradients.
@@ -83,7 +86,7 @@ class _AdapterLinear(torch.autograd.Function):
         if needs_bias:
             d_bias = gradient.sum(0)
         if needs_gain:
-            d_gain = (gradient * product).sum(0, dtype=gain.dtype)
+            d_gain = (gradient * base).sum(0, dtype=gain.dtype)
         d_low, d_ups = _branch_gradients(gradient, gain, low, ups, ctx.starts, needs_x or needs_down)
         if needs_down:
             d_down = d_low.T @ seen
@@ -93,7 +96,7 @@ class _AdapterLinear(torch.autograd.Function):
                 add_dropped_product_(d_x, d_low, down, dropout=ctx.dropout, seed=ctx.seed)
             elif d_low is not None:
                 d_x.addmm_(d_low, down)
-        return d_x, d_weight, d_bias, d_gain, d_down, None, None, None, *d_ups
+        return d_x, d_weight, d_bias, d_gain, d_down, None, None, None, None, *d_ups
 
 
 def _branch_gradients(
@@ -169,16 +172,18 @@ def adapter_linear(
     gain: Tensor | None = None,
     dropout: float = 0.0,
     seed: int = 0,
+    product: Product = F.linear,
 ) -> Tensor:
-    """What `reference.adapter_linear` defines, for `x` in the type of `weight`; no second derivatives.
+    """What `reference.adapter_linear` defines, for `x` in the type of `weight`; differentiable once.
 
     Gradients have the type of what they belong to; the sums over rows are those of PyTorch's products.
+    `product` makes the base product, without gradients of its own.
     """
     down, ups = folded(branches, dropout)
     starts = tuple(branch.start for branch in branches)
     given = (x, weight, bias, gain, down, *ups)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
-        y: Tensor = _AdapterLinear.apply(x, weight, bias, gain, down, starts, dropout, seed, *ups)
+        y: Tensor = _AdapterLinear.apply(x, weight, bias, gain, down, starts, dropout, seed, product, *ups)
         return y
     down, *ups = _cast(x.dtype, down, *ups)
-    return _forward(x, weight, bias, gain, down, starts, dropout, seed, ups, keeps_product=False)[0]
+    return _forward(product, x, weight, bias, gain, down, starts, dropout, seed, ups, keeps_product=False)[0]

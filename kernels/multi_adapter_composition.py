@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from fastgenome.kernels.adapter_composition import Product
+
 
 class Stretches(NamedTuple):
     """Which rows are whose, in an order of rows in which an adapter's rows are neighbours."""
@@ -26,10 +28,10 @@ class Stretches(NamedTuple):
 
 class _MultiAdapterLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, down, up, stretches):
+    def forward(ctx, x, weight, bias, down, up, stretches, product):
         x = _moved(x, stretches.order)
         narrow_down, narrow_up = down.to(x.dtype), up.to(x.dtype)
-        y = F.linear(x, weight, bias)
+        y = product(x, weight, bias)
         lows = []
         for adapter, start, end in stretches.bounds:
             lows.append(x[start:end] @ narrow_down[adapter].T)
@@ -73,6 +75,7 @@ class _MultiAdapterLinear(torch.autograd.Function):
             d_down,
             d_up,
             None,
+            None,
         )
 
 
@@ -113,8 +116,9 @@ def multi_adapter_linear(
     down: Tensor,
     up: Tensor,
     scale: Tensor,
+    product: Product = F.linear,
 ) -> Tensor:
     """What `reference.multi_adapter_linear` defines, for `x` in the type of `weight`; differentiable once."""
     stretches = stretches_of(offsets, index, x.device)
-    y: Tensor = _MultiAdapterLinear.apply(x, weight, bias, down, scaled_up(up, scale), stretches)
+    y: Tensor = _MultiAdapterLinear.apply(x, weight, bias, down, scaled_up(up, scale), stretches, product)
     return y

@@ -257,9 +257,12 @@ class Multiplications(TorchDispatchMode):
     total = 0
 
     def __torch_dispatch__(self, function, types, arguments=(), options=None):
-        if function.overloadpacket.__name__ in ("mm", "addmm", "addmm_"):
+        name = function.overloadpacket.__name__
+        if name in ("mm", "addmm", "addmm_"):
             left, right = arguments[-2:]
             self.total += 2 * left.numel() * right.shape[1]
+        elif name == "_linear_pointwise":
+            self.total += 2 * len(arguments[0]) * arguments[1].numel()
         return function(*arguments, **(options or {}))
 
 
