@@ -240,10 +240,11 @@ def test_adapter_linear_multiplies_nothing_twice(dropout: float, gain: bool) -> 
     down = 2 * case.rows * case.inner * 11  # ranks 8 and 3
     ups = 2 * case.rows * 63 * 11
     first, second = inputs.branches
-    wanted = {"up": [first.up, second.up], "all": [inputs.x, first.down, first.up, second.down, second.up]}
-    for name, backward in {"up": ups, "all": base + 2 * down + 2 * ups}.items():
-        for leaf in wanted[name]:
-            leaf.requires_grad_()
+    branch_leaves = [first.down, first.up, second.down, second.up]
+    wanted = {"x": [inputs.x], "up": branch_leaves[1::2], "all": [inputs.x, *branch_leaves]}
+    for name, backward in {"x": base + down + ups, "up": ups, "all": base + 2 * down + 2 * ups}.items():
+        for leaf in (inputs.x, *branch_leaves):
+            leaf.requires_grad_(any(leaf is t for t in wanted[name]))
         with Multiplications() as forward:
             y = ops.adapter_linear(*inputs[:3], inputs.branches, gain=inputs.gain, dropout=dropout)
         with Multiplications() as back:
@@ -316,6 +317,13 @@ def test_dropout_mask_is_random() -> None:
             rows, columns = a.sum(1) / 501**0.5, a.sum(0) / 700**0.5
             assert float(rows.var()) == pytest.approx(1, abs=0.3)
             assert float(columns.var()) == pytest.approx(1, abs=0.3)
+
+
+def test_dropout_mask_uses_all_bits_of_its_seed() -> None:
+    x = torch.empty(20, 20)
+    seeds = (0, 1, -1, 2**31, 2**32, 2**63 - 1)
+    masks = {reference.keep_mask(x, dropout=0.5, seed=seed).numpy().tobytes() for seed in seeds}
+    assert len(masks) == len(seeds)
 
 
 def test_dropout_is_unbiased() -> None:
