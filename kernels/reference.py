@@ -3,6 +3,7 @@
 Every public function has the name and the signature of its kernel. This file imports no triton.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -10,16 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fastgenome.kernels.dropout_mask import keep_mask, keep_share
+
 RangeReduction = Literal["mean", "max"]
 
 
 class LowRank(NamedTuple):
-    """One low-rank branch: adds scale · ((x Aᵀ) ⊙ λ) Bᵀ to the output rows from `start` on."""
+    """One low-rank branch of an adapted layer: scale · (x downᵀ ⊙ values) upᵀ on a range of output rows."""
 
-    down: Tensor
-    up: Tensor
-    values: Tensor | None
-    start: int
+    down: Tensor  # A, (rank, in)
+    up: Tensor  # B, (rows, rank)
+    values: Tensor | None  # λ, (rank,), already masked; None is all ones
+    start: int  # the first output row that it adds to, of start … start + rows
     scale: float
 
 
@@ -74,3 +77,60 @@ def packed_attention(
             scores = scores.masked_fill(distance < 0, -torch.inf)
         outputs.append((scores.softmax(-1) @ v.to(wide)).to(query.dtype).transpose(0, 1))
     return torch.cat(outputs)
+
+
+def adapter_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    branches: Sequence[LowRank],
+    *,
+    gain: Tensor | None = None,
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> Tensor:
+    """gain ⊙ (x Wᵀ + Σ scale · ((drop(x) Aᵀ) ⊙ λ) Bᵀ) + bias, each branch on its own range of output rows.
+
+    (rows, in) -> (rows, out) in the type of `weight`, (out, in); `gain` and `bias` are (out,). The dropout
+    is that of `keep_mask`, on what the branches see alone: Hu et al. 2021 (LoRA), Zhang et al. 2023 (λ:
+    AdaLoRA), Liu et al. 2024 (gain: DoRA).
+    """
+    x = x.to(weight.dtype)
+    y = F.linear(x, weight)
+    seen = x
+    if dropout:
+        seen = x.where(keep_mask(x, dropout=dropout, seed=seed), 0) / keep_share(dropout)
+    for down, up, values, start, scale in branches:
+        t = seen @ down.to(x.dtype).T
+        if values is not None:
+            t = t * values.to(x.dtype)
+        y = y + F.pad(scale * (t @ up.to(x.dtype).T), (start, y.shape[1] - start - len(up)))
+    if gain is not None:
+        y = y * gain.to(x.dtype)
+    return y if bias is None else y + bias
+
+
+def multi_adapter_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    offsets: Tensor,
+    index: Tensor,
+    *,
+    down: Tensor,
+    up: Tensor,
+    scale: Tensor,
+) -> Tensor:
+    """x Wᵀ + bias + scale_k · (x A_kᵀ) B_kᵀ, where sequence i of the packed batch has adapter k = index[i].
+
+    `x` is (total, in), `weight` (out, in), `offsets` (n + 1,) and `index` (n,) int64, -1 for no adapter;
+    `down` is (k, rank, in), `up` (k, out, rank), `scale` (k,). Returns (total, out) in the type of `weight`.
+    """
+    x = x.to(weight.dtype)
+    additions = [x.new_empty(0, len(weight))]
+    for (start, end), k in zip(pairwise(offsets.tolist()), index.tolist(), strict=True):
+        low = x.new_zeros(end - start, len(weight))
+        if k >= 0:
+            low = x[start:end] @ down[k].to(x.dtype).T @ up[k].to(x.dtype).T * scale[k].to(x.dtype)
+        additions.append(low)
+    return F.linear(x, weight, bias) + torch.cat(additions)

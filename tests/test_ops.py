@@ -1,11 +1,15 @@
 """Products with what follows them in one pass, against the same in separate passes in float64."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fastgenome import ops
+from fastgenome.errors import ArgumentError
+from fastgenome.kernels.reference import LowRank
 
 ACTIVATIONS = {
     "none": lambda x: x,
@@ -58,3 +62,50 @@ def test_linear_keeps_gradients_where_only_the_input_has_them() -> None:
     (ops.linear(x, weight, bias, "gelu").sum() + ops.gated_linear(x, weight, bias, "silu").sum()).backward()
     assert x.grad is not None
     assert x.grad.abs().min() > 0
+
+
+def branch(rank: int = 3, rows: int = 62, start: int = 0) -> LowRank:
+    return LowRank(torch.ones(rank, 63), torch.ones(rows, rank), None, start, 1.0)
+
+
+def test_adapter_linear_refuses_what_does_not_fit() -> None:
+    x, weight, bias = inputs(torch.float32, 5)
+    good = branch()
+    for message, given, options in (
+        ("x must be", (x[:, :5], []), {}),
+        ("x must be", (x[None], []), {}),
+        ("dropout", (x, [good]), {"dropout": 1.0}),
+        ("dropout", (x, [good]), {"dropout": -0.1}),
+        ("gain", (x, [good]), {"gain": torch.ones(61)}),
+        ("down and up", (x, [good._replace(down=torch.ones(3, 62))]), {}),
+        ("down and up", (x, [good._replace(up=torch.ones(62, 2))]), {}),
+        ("output rows", (x, [branch(start=1)]), {}),
+        ("output rows", (x, [branch(rows=2, start=-1)]), {}),
+        ("values", (x, [good._replace(values=torch.ones(2))]), {}),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            ops.adapter_linear(given[0], weight, bias, given[1], **options)
+
+
+@pytest.mark.parametrize(
+    ("expected", "cuda", "dtype", "ranks", "dropout"),
+    [
+        (True, True, torch.bfloat16, (8, 8), 0.1),
+        (False, True, torch.bfloat16, (8, 8), 0.0),  # cuBLAS and updates in place
+        (False, False, torch.bfloat16, (8, 8), 0.1),
+        (False, True, torch.float64, (8, 8), 0.1),
+        (False, True, torch.float32, (), 0.1),
+        (False, True, torch.float32, (64, 65), 0.1),
+    ],
+)
+def test_adapter_linear_chooses_the_kernel(
+    expected: bool,
+    cuda: bool,
+    dtype: torch.dtype,
+    ranks: tuple[int, ...],
+    dropout: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ops, "_has_triton", lambda: True)
+    x = SimpleNamespace(is_cuda=cuda, dtype=dtype)
+    assert ops._prefers_kernel(x, [branch(rank) for rank in ranks], dropout) is expected
