@@ -54,7 +54,7 @@ class _AdapterLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, gain, down, starts, dropout, seed, product, *ups):
         needs_x, needs_weight, _, needs_gain, needs_down = ctx.needs_input_grad[:5]
-        down, *ups = _cast(x.dtype, down, *ups)
+        down, ups = _cast(x.dtype, down, ups)
         y, seen, low, base = _forward(
             product, x, weight, bias, gain, down, starts, dropout, seed, ups, keeps_product=needs_gain
         )
@@ -117,15 +117,17 @@ def _branch_gradients(
         part, gain_part = gradient[:, rows], None if gain is None else gain[None, rows]
         if low is not None:
             d_up = low[:, ranks].T @ part
-            d_ups[number] = d_up if gain is None else d_up * gain_part
+            d_ups[number] = d_up if gain_part is None else d_up * gain_part
         if d_low is not None:
             torch.mm(part, _times(up, gain_part).T, out=d_low[:, ranks])
     return d_low, d_ups
 
 
-def _cast(dtype: torch.dtype, *tensors: Tensor | None) -> list[Tensor | None]:
+def _cast(
+    dtype: torch.dtype, down: Tensor | None, ups: Sequence[Tensor]
+) -> tuple[Tensor | None, list[Tensor]]:
     """Projections in the type of the product; their gradients stay in their own."""
-    return [None if t is None else t.to(dtype) for t in tensors]
+    return None if down is None else down.to(dtype), [up.to(dtype) for up in ups]
 
 
 def _parts(low: Tensor, ups: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -185,5 +187,5 @@ def adapter_linear(
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
         y: Tensor = _AdapterLinear.apply(x, weight, bias, gain, down, starts, dropout, seed, product, *ups)
         return y
-    down, *ups = _cast(x.dtype, down, *ups)
+    down, ups = _cast(x.dtype, down, ups)
     return _forward(product, x, weight, bias, gain, down, starts, dropout, seed, ups, keeps_product=False)[0]

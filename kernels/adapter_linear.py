@@ -336,6 +336,7 @@ def adapter_linear(
     if not x.is_cuda and x.dtype == torch.bfloat16:
         raise ArgumentError("bfloat16 needs a GPU: Triton's interpreter multiplies its bit patterns")
     down, ups = folded(branches, dropout)
+    assert down is not None
     # One up-projection over all output rows, with zeros where a branch has none: (ranks, out).
     whole = [
         F.pad(up, (branch.start, len(weight) - branch.start - up.shape[1]))
