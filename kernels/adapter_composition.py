@@ -54,9 +54,9 @@ class _AdapterLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, gain, down, starts, dropout, seed, product, *ups):
         needs_x, needs_weight, _, needs_gain, needs_down = ctx.needs_input_grad[:5]
-        down, ups = _cast(x.dtype, down, ups)
+        down, cast = _cast(x.dtype, down, ups)
         y, seen, low, base = _forward(
-            product, x, weight, bias, gain, down, starts, dropout, seed, ups, keeps_product=needs_gain
+            product, x, weight, bias, gain, down, starts, dropout, seed, cast, keeps_product=needs_gain
         )
         ctx.save_for_backward(
             x if needs_weight else None,
@@ -66,7 +66,7 @@ class _AdapterLinear(torch.autograd.Function):
             weight if needs_x else None,
             gain,
             down if needs_x else None,
-            *ups,
+            *cast,
         )
         ctx.starts, ctx.dropout, ctx.seed = starts, dropout, seed
         return y
@@ -88,7 +88,7 @@ class _AdapterLinear(torch.autograd.Function):
         if needs_gain:
             d_gain = (gradient * base).sum(0, dtype=gain.dtype)
         d_low, d_ups = _branch_gradients(gradient, gain, low, ups, ctx.starts, needs_x or needs_down)
-        if needs_down:
+        if d_low is not None and needs_down:
             d_down = d_low.T @ seen
         if needs_x:
             d_x = gradient @ _times(weight, of_rows)
