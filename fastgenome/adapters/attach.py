@@ -68,7 +68,7 @@ def attach_branches(model: "Model", config: AdapterConfig, branches: Branches, *
 
 def remove_adapter(model: "Model", *, name: str = "default") -> None:
     """Take an adapter off; after the last one the network is as it was before the first."""
-    _check_known(model, name)
+    check_known(model, name)
     check_not_merged(model, "removing an adapter")
     if model.adapters.active == name:
         set_adapter(model, None)
@@ -87,7 +87,7 @@ def remove_adapter(model: "Model", *, name: str = "default") -> None:
 def set_adapter(model: "Model", name: str | None) -> None:
     """Let one adapter act and learn, or with None the network alone act, without forgetting the others."""
     if name is not None:
-        _check_known(model, name)
+        check_known(model, name)
     check_not_merged(model, "another adapter")
     model.adapters.active = name
     for layer in adapted_layers(model.network).values():
@@ -101,7 +101,7 @@ def adapter_parameters(model: "Model", *, name: str | None = None) -> list[nn.Pa
     chosen = model.adapters.active if name is None else name
     if chosen is None:
         return []
-    _check_known(model, chosen)
+    check_known(model, chosen)
     layers = adapted_layers(model.network).values()
     return [p for layer in layers for branch in layer.branches(chosen) for p in branch.parameters()]
 
@@ -162,7 +162,8 @@ def check_new(model: "Model", name: str) -> None:
         raise ArgumentError(f"model {model.name!r} already has an adapter named {name!r}; remove it first")
 
 
-def _check_known(model: "Model", name: str) -> None:
+def check_known(model: "Model", name: str) -> None:
+    """ArgumentError for the name of no adapter."""
     if name not in model.adapters.configs:
         known = ", ".join(model.adapters.configs) or "none"
         raise ArgumentError(f"model {model.name!r} has no adapter {name!r}; it has: {known}")

@@ -80,6 +80,11 @@ class Branch(nn.Module):
             values = values * self.mask
         return LowRank(self.down, self.up, values, self.start, self.scale)
 
+    @property
+    def gains(self) -> bool:
+        """Whether factors on the layer's input or output are learned."""
+        return any(x is not None for x in (self.magnitude, self.gain, self.input_gain))
+
     def factors(self) -> tuple[Tensor, Tensor]:
         """A and B of a method that has them."""
         assert self.down is not None

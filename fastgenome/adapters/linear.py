@@ -6,7 +6,7 @@ singular values. DoRA: g = m / ‖W + s B A‖. IA3: no A and B; g, or a factor 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,13 @@ class AttachedAdapters:
     frozen: list[nn.Parameter] = field(default_factory=list)
 
 
+class Mixture(NamedTuple):
+    """Which adapter each sequence of a packed batch has: rows (n + 1,), and places among the stacked (n,)."""
+
+    offsets: Tensor
+    places: Tensor
+
+
 class AdapterLinear(nn.Linear):
     """A linear layer with named adapters, of which at most one is active.
 
@@ -39,6 +46,8 @@ class AdapterLinear(nn.Linear):
         self.adapters = nn.ModuleDict()
         self.dropouts: dict[str, float] = {}
         self.active: str | None = None
+        self.mixture: Mixture | None = None
+        self._stacks: tuple[Tensor, Tensor, Tensor] | None = None
         self._unmerged: tuple[nn.Parameter, nn.Parameter | None] | None = None
 
     def add(self, name: str, branches: Iterable[Branch], *, dropout: float) -> None:
@@ -60,6 +69,8 @@ class AdapterLinear(nn.Linear):
     @property
     def idle(self) -> bool:
         """Whether the layer is a plain one: no active adapter, or one that is merged into the weight."""
+        if self.mixture is not None:
+            return self._stacks is None
         return self.active is None or self.active not in self.adapters or self._unmerged is not None
 
     @property
@@ -71,6 +82,12 @@ class AdapterLinear(nn.Linear):
         """(…, in) -> (…, out) in the type of the weight."""
         if self.idle:
             return ops.linear(x, self.weight, self.bias)
+        if self.mixture is not None:
+            assert self._stacks is not None
+            down, up, scale = self._stacks
+            return ops.multi_adapter_linear(
+                x, self.weight, self.bias, *self.mixture, down=down, up=up, scale=scale
+            )
         assert self.active is not None
         branches = self.branches(self.active)
         x = x.to(self.weight.dtype)
@@ -90,6 +107,29 @@ class AdapterLinear(nn.Linear):
             seed=int(torch.randint(2**31, ())) if dropout else 0,
         )
         return y.view(*x.shape[:-1], self.out_features)
+
+    @torch.no_grad()
+    def stack(self, names: Sequence[str]) -> None:
+        """Put the low-rank products of several adapters side by side, for sequences that differ in theirs."""
+        products = [[branch.low_rank() for branch in self.branches(name)] for name in names]
+        ranks = max((sum(len(p.down) for p in of_one if p) for of_one in products), default=0)
+        if not ranks:
+            return
+        down = self.weight.new_zeros(len(names), ranks, self.in_features, dtype=torch.float32)
+        up = self.weight.new_zeros(len(names), self.out_features, ranks, dtype=torch.float32)
+        for place, of_one in enumerate(products):
+            first = 0
+            for product in filter(None, of_one):
+                part = slice(first, first + len(product.down))
+                down[place, part] = product.down
+                values = product.scale if product.values is None else product.scale * product.values
+                up[place, product.start : product.start + len(product.up), part] = product.up * values
+                first = part.stop
+        self._stacks = down, up, up.new_ones(len(names))
+
+    def unstack(self) -> None:
+        """Forget what `stack` made; the active adapter acts again."""
+        self.mixture = self._stacks = None
 
     def _output_gain(self, branches: Sequence[Branch]) -> Tensor | None:
         return self._spread({branch: branch.output_gain(self.weight) for branch in branches})

@@ -163,6 +163,7 @@ class Model:
         average_layers: bool | None = None,
         special_tokens: bool | None = None,
         output_dtype: DTypeLike = np.float32,
+        adapter: Sequence[str | None] | None = None,
         batch_tokens: int = BATCH_TOKENS,
         progress: bool = False,
     ) -> NDArray[Any]:
@@ -172,7 +173,8 @@ class Model:
         weighted by the attention that tokens receive in the layer) or several joined by "+"; `layer`: 0 for
         the embedding output to -1 for the last, or several. Several are joined side by side, poolings within
         layers, or with `average_layers` averaged. `special_tokens` pools over them too. None is the model's
-        default. `output_dtype` is float32 or float16. A batch has at most `batch_tokens` rows. Raises
+        default. `output_dtype` is float32 or float16. `adapter` names one of the attached for each sequence,
+        None for none; by default the active one acts. A batch has at most `batch_tokens` rows. Raises
         InputError for a sequence without a token, SequenceTooLongError for one beyond `max_length`.
         """
         tokens = self._as_tokens(sequences)
@@ -184,7 +186,8 @@ class Model:
             self._check_specials(tokens)
         width = self.embedding_width(pooling=pooling, layer=layer, average_layers=average)
         embeddings = np.empty((len(tokens.lengths), width), dtype=output_type(output_dtype))
-        for batch, hidden in self._batches(tokens, layers, average, batch_tokens, progress, how.attends):
+        batches = self._batches(tokens, layers, average, batch_tokens, progress, how.attends, adapter)
+        for batch, hidden in batches:
             store(embeddings, batch, self._pool(hidden, how).cpu().numpy())
         return embeddings
 
@@ -226,12 +229,17 @@ class Model:
         batch_tokens: int,
         progress: bool,
         attention: bool,
+        adapter: Sequence[str | None] | None = None,
     ) -> Iterator[tuple[NDArray[np.int64], HiddenStates]]:
         """Batches of sequences of similar length: their places in `tokens`, and their hidden states."""
+        from fastgenome.adapters.mixing import mixed_adapters
+
         rows = -(-tokens.lengths // self.encoder.stride)
         bar = progress_bar("embedding", float(tokens.lengths.sum()), shown=progress)
-        with _evaluating(self.network), torch.inference_mode(), freed_memory_kept(), bar as advance:
+        mixed = mixed_adapters(self, adapter, len(rows))
+        with _predicting(self.network), mixed as next_batch, bar as advance:
             for batch in token_budget_batches(rows, batch_tokens):
+                next_batch(batch, rows[batch])
                 ids, offsets = take_sequences(tokens.ids, tokens.offsets, batch)
                 hidden = self._run(ids, offsets, layers, attention=attention)
                 yield batch, averaged(hidden) if average else hidden
@@ -497,12 +505,13 @@ def _check_packing(tokens: Tokens, vocabulary_size: int) -> None:
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; each part's own mode is restored."""
+def _predicting(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients, freed memory at hand; each part's own mode is restored."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        yield
+        with torch.inference_mode(), freed_memory_kept():
+            yield
     finally:
         for part, mode in modes:
             part.training = mode
