@@ -1,0 +1,69 @@
+"""Which weights of a tuning run are the best, by the validation data alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from fastgenome.errors import InputError
+from fastgenome.training.targets import Task
+
+# Criteria of which less is better.
+_FALLING = ("loss", "brier")
+
+
+class Selection:
+    """Evaluations so far, and a copy of the best weights.
+
+    Attributes:
+        criterion: the figure that decides; of equal figures the lower loss does.
+        evaluations: one row of figures each, with "step" and "loss".
+        best: tensors by name, on the CPU.
+        best_step: at which they were taken.
+        since_best: evaluations since then.
+    """
+
+    def __init__(self, task: Task, criterion: str | None) -> None:
+        self.task = task
+        self.criterion = criterion or ("r2" if task.kind == "regression" else "mcc")
+        self.evaluations: list[dict[str, float]] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_step = 0
+        self.since_best = 0
+
+    def add(self, row: dict[str, float], tensors: Mapping[str, Tensor]) -> None:
+        """Note an evaluation of these weights; InputError where it lacks the criterion."""
+        self.evaluations.append(row)
+        standing = self._standing(row)
+        if self.best and standing <= self._standing(self.best_row):
+            self.since_best += 1
+            return
+        self.best_step, self.since_best = int(row["step"]), 0
+        self.best = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+
+    @property
+    def best_row(self) -> dict[str, float]:
+        """The evaluation of the best weights."""
+        return next(row for row in self.evaluations if row["step"] == self.best_step)
+
+    def state(self) -> dict[str, Any]:
+        """All but the weights, for JSON."""
+        names = ("evaluations", "best_step", "since_best")
+        return {name: getattr(self, name) for name in names}
+
+    def restore(self, state: dict[str, Any], best: dict[str, Tensor]) -> None:
+        """Put back a state and the best weights."""
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.best = best
+
+    def _standing(self, row: dict[str, float]) -> tuple[float, float]:
+        if self.criterion not in row:
+            raise InputError(
+                f"the validation data do not define {self.criterion} of this {self.task.kind} task; they give "
+                f"{', '.join(name for name in row if '.' not in name)}: choose one as criterion="
+            )
+        value = row[self.criterion]
+        return (-value if self.criterion in _FALLING else value), -row["loss"]
