@@ -25,6 +25,7 @@ core = Pybind11Extension(
 setup(
     packages=[
         "fastgenome",
+        "fastgenome.adapters",
         "fastgenome.features",
         "fastgenome.kernels",
         "fastgenome.models",

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 from fastgenome._version import __version__
 
 if TYPE_CHECKING:
+    from fastgenome.adapters import IA3 as IA3
+    from fastgenome.adapters import DoRA as DoRA
+    from fastgenome.adapters import LoRA as LoRA
     from fastgenome.embedder import Embedder as Embedder
     from fastgenome.embedding import embed as embed
     from fastgenome.emissions import track_emissions as track_emissions
@@ -26,10 +29,13 @@ if TYPE_CHECKING:
 # Each public name and the module that defines it. Modules load on first use, so that importing
 # the package loads neither scikit-learn nor any other library that the caller may not need.
 _HOME = {
+    "DoRA": "fastgenome.adapters",
     "Embedder": "fastgenome.embedder",
     "FastgenomeError": "fastgenome.errors",
     "GCContent": "fastgenome.features",
+    "IA3": "fastgenome.adapters",
     "KmerFrequency": "fastgenome.features",
+    "LoRA": "fastgenome.adapters",
     "Predictor": "fastgenome.prediction",
     "PretrainConfig": "fastgenome.training.pretrain",
     "Probe": "fastgenome.training.probe",
@@ -44,11 +50,14 @@ _HOME = {
     "track_emissions": "fastgenome.emissions",
 }
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - in plain alphabetical order
+    "DoRA",
     "Embedder",
     "FastgenomeError",
     "GCContent",
+    "IA3",
     "KmerFrequency",
+    "LoRA",
     "Predictor",
     "PretrainConfig",
     "Probe",

@@ -1,5 +1,6 @@
 """The one place that chooses between a kernel and its plain PyTorch definition."""
 
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Literal
 
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastgenome.kernels import reference
+from fastgenome.kernels.reference import LowRank as LowRank
 from fastgenome.kernels.reference import RangeReduction
 
 Activation = Literal["none", "gelu", "gelu_tanh", "relu", "silu"]
@@ -50,6 +52,30 @@ def gated_linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Act
     gate = linear(x, first, biases[0], activation)
     product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, gate, second, biases[1], "mul")
     return product
+
+
+def adapter_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    branches: Sequence[LowRank],
+    *,
+    gain: Tensor | None = None,
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> Tensor:
+    """gain ⊙ (x Wᵀ + Σ scale · ((drop(x) Aᵀ) ⊙ λ) Bᵀ) + b: (rows, in) -> (rows, out)."""
+    x = x.to(weight.dtype)
+    y = F.linear(x, weight)
+    if dropout:
+        kept = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)) >= dropout
+        x = x * kept.to(x.device) / (1 - dropout)
+    for down, up, values, start, scale in branches:
+        low = F.linear(x, down.to(x.dtype)) * scale
+        low = low if values is None else low * values.to(x.dtype)
+        y = y + F.pad(F.linear(low, up.to(x.dtype)), (start, y.shape[1] - start - len(up)))
+    y = y if gain is None else y * gain.to(y.dtype)
+    return y if bias is None else y + bias
 
 
 def activate(x: Tensor, activation: Activation) -> Tensor:

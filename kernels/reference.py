@@ -4,13 +4,23 @@ Every public function has the name and the signature of its kernel. This file im
 """
 
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 RangeReduction = Literal["mean", "max"]
+
+
+class LowRank(NamedTuple):
+    """One low-rank branch: adds scale · ((x Aᵀ) ⊙ λ) Bᵀ to the output rows from `start` on."""
+
+    down: Tensor
+    up: Tensor
+    values: Tensor | None
+    start: int
+    scale: float
 
 
 def range_pool(states: Tensor, starts: Tensor, ends: Tensor, reduction: RangeReduction) -> Tensor:

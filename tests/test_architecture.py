@@ -149,10 +149,13 @@ def test_all_names_exist_and_are_sorted() -> None:
 
 def test_all_is_the_public_interface() -> None:
     assert fastgenome.__all__ == [
+        "DoRA",
         "Embedder",
         "FastgenomeError",
         "GCContent",
+        "IA3",
         "KmerFrequency",
+        "LoRA",
         "Predictor",
         "PretrainConfig",
         "Probe",

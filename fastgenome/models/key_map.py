@@ -81,14 +81,14 @@ def assign_published(
     network.load_state_dict({name: parameters[key_map[name]] for name in state}, assign=True)
 
 
-def published_tensors(network: nn.Module, key_map: KeyMap) -> dict[str, Tensor]:
-    """The tensors of `network` under their published names and in their published arrangement.
+def published_tensors(tensors: Mapping[str, Tensor], key_map: KeyMap) -> dict[str, Tensor]:
+    """The tensors of a network's state under their published names and in their published arrangement.
 
     Of tied ones that are no longer one parameter, since their types differ, the first is taken, which is the
     more exact. Raises CheckpointError where the others differ from it by more than their type.
     """
     published: dict[str, Tensor] = {}
-    for name, tensor in network.state_dict().items():
+    for name, tensor in tensors.items():
         sources = key_map[name]
         for part, piece in zip(sources, tensor.chunk(len(sources)), strict=True):
             found = part.to_published(piece)

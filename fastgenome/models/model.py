@@ -5,13 +5,14 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor, nn
 
+from fastgenome.adapters.linear import AttachedAdapters
 from fastgenome.batching import take_sequences, token_budget_batches
 from fastgenome.errors import ArgumentError, InputError, ModelError, SequenceTooLongError
 from fastgenome.models.checkpoint import WeightFiles, save_checkpoint
@@ -28,6 +29,9 @@ from fastgenome.models.key_map import KeyMap, published_tensors
 from fastgenome.pooling import parse_pooling, pool
 from fastgenome.progress import progress_bar
 from fastgenome.tokenizers import Tokenizer, Tokens
+
+if TYPE_CHECKING:
+    from fastgenome.adapters.branch import AdapterConfig
 
 # Rows per batch at which two cores embed fastest: large enough for the products, small enough for the cache.
 BATCH_TOKENS = 4096
@@ -55,7 +59,8 @@ class Model:
     defaults. `licence` is that of the weights. `min_length` is in bases; `max_length` in tokens, special ones
     included, None without limit. `config` is config.json. `network` holds what can be trained, `key_map` the
     published names of its tensors (None where they are its own), `files` where they came from (of a new model
-    `vocabulary_source`, that of its vocabulary) and `options` the further arguments that it was loaded with.
+    `vocabulary_source`, that of its vocabulary), `options` the further arguments that it was loaded with and
+    `adapters` what is attached to it.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class Model:
         self.files = files
         self.options: dict[str, str] = {}
         self.vocabulary_source: Path | None = None
+        self.adapters = AttachedAdapters()
         if self.encoder.stride > 1 and tokenizer.prefix_length + tokenizer.suffix_length:
             raise ArgumentError("a network that joins ids into rows needs a tokenizer without special tokens")
         parse_pooling(self.defaults.pooling)
@@ -275,13 +281,65 @@ class Model:
         """Write config.json and model.safetensors with weights of this type, each complete or not at all.
 
         Tensors have their published names. The files of the vocabulary come from where the model was loaded.
+        Adapters are left out (see `save_adapter`), a merged one is part of the weights.
         """
-        if self.key_map is None:
-            tensors = self.network.state_dict()
-        else:
-            tensors = published_tensors(self.network, self.key_map)
+        from fastgenome.adapters.attach import base_tensors
+
+        tensors = base_tensors(self.network)
+        if self.key_map is not None:
+            tensors = published_tensors(tensors, self.key_map)
         vocabulary = self.files.directory if self.files else self.vocabulary_source
         save_checkpoint(directory, self.config, tensors, dtype=dtype, vocabulary=vocabulary)
+
+    # Adapters know the networks that they are attached to, so their modules are imported on first use.
+
+    def add_adapter(self, config: "AdapterConfig", *, name: str = "default") -> None:
+        """Attach and activate a new adapter, e.g. LoRA(rank=8), and freeze the network itself."""
+        from fastgenome.adapters import attach
+
+        attach.add_adapter(self, config, name=name)
+
+    def remove_adapter(self, *, name: str = "default") -> None:
+        """Take an adapter off; after the last one the network is as it was before the first."""
+        from fastgenome.adapters import attach
+
+        attach.remove_adapter(self, name=name)
+
+    def set_adapter(self, name: str | None) -> None:
+        """Let one of the adapters act and learn, or with None the network alone act."""
+        from fastgenome.adapters import attach
+
+        attach.set_adapter(self, name)
+
+    def adapter_parameters(self, *, name: str | None = None) -> list[nn.Parameter]:
+        """The parameters of an adapter, by default of the active one."""
+        from fastgenome.adapters import attach
+
+        return attach.adapter_parameters(self, name=name)
+
+    def merge_adapter(self) -> None:
+        """Write the active adapter into the weights: the same function at the speed of the network alone."""
+        from fastgenome.adapters import attach
+
+        attach.merge_adapter(self)
+
+    def unmerge_adapter(self) -> None:
+        """Put back the weights from before `merge_adapter`, bit for bit."""
+        from fastgenome.adapters import attach
+
+        attach.unmerge_adapter(self)
+
+    def save_adapter(self, directory: str | Path, *, name: str = "default") -> None:
+        """Write an adapter as PEFT does: adapter_config.json and adapter_model.safetensors."""
+        from fastgenome.adapters import peft_format
+
+        peft_format.save_adapter(self, directory, name=name)
+
+    def load_adapter(self, directory: str | Path, *, name: str = "default") -> None:
+        """Attach and activate an adapter from files of this package or of PEFT, whose base this model is."""
+        from fastgenome.adapters import peft_format
+
+        peft_format.load_adapter(self, directory, name=name)
 
     def _as_tokens(self, sequences: Sequence[str] | str | Path | Tokens) -> Tokens:
         """The tokens given, or those of the sequences, each with a token besides the special ones."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgenome import ops
+from fastgenome.adapters.linear import AdapterLinear
 from fastgenome.errors import ArgumentError
 from fastgenome.models.attention import attention_received, packed_attention, rotary_table, rotate
 from fastgenome.models.encoder import HiddenStates, Packing, layer_indices, packing_of
@@ -135,8 +136,9 @@ def linear(layer: nn.Linear, x: Tensor, activation: Activation = "none") -> Tens
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    """Whether nothing but the product happens in a layer: no adapter in its place, no hook on it."""
-    return type(layer) is nn.Linear and not (layer._forward_hooks or layer._forward_pre_hooks)
+    """Whether nothing but the product happens in a layer: no adapter acts in its place, no hook on it."""
+    plain = type(layer) is nn.Linear or (isinstance(layer, AdapterLinear) and layer.idle)
+    return plain and not (layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def gated_linear(layer: nn.Linear, x: Tensor, activation: Activation) -> Tensor:

@@ -1,0 +1,10 @@
+"""Parameter-efficient tuning: what is learned beside the frozen weights of a network."""
+
+from fastgenome.adapters.branch import AdapterConfig, Branch
+from fastgenome.adapters.dora import DoRA
+from fastgenome.adapters.ia3 import IA3
+from fastgenome.adapters.linear import AdapterLinear
+from fastgenome.adapters.lora import LoRA
+
+# Attaching, merging and files know the networks, which know AdapterLinear: they are imported by their names.
+__all__ = ["IA3", "AdapterConfig", "AdapterLinear", "Branch", "DoRA", "LoRA"]
