@@ -53,7 +53,7 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Description:
-    """What predictor.json holds; `inputs` is the width of what the head sees, `tuned` None of a frozen model."""
+    """What predictor.json holds: `inputs` is what the head sees; without `tuned` the model is frozen."""
 
     task: Task
     model: BaseModel | None

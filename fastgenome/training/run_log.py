@@ -25,7 +25,9 @@ def write_rows(path: Path, rows: Rows) -> None:
         file.write(text.getvalue().encode())
 
 
-def plot_lines(path: Path, panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]) -> bool:
+def plot_lines(
+    path: Path, panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]
+) -> bool:
     """Draw one panel of lines over the steps for each figure; False, and no file, without matplotlib.
 
     `panels`: figure → name of a line → (steps, values). The file's ending chooses the format.
@@ -36,7 +38,9 @@ def plot_lines(path: Path, panels: Mapping[str, Mapping[str, tuple[Sequence[floa
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.0 * len(panels), 3.5), layout="constrained")
-    for axes, (name, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+    for axes, (name, lines) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
         for label, (steps, values) in lines.items():
             axes.plot(steps, values, label=label, marker="." if len(steps) < 40 else None, linewidth=1)
         axes.set_xlabel("optimizer step")

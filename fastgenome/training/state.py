@@ -44,7 +44,9 @@ def restore_training(
         name.removeprefix("weight."): tensor for name, tensor in tensors.items() if name.startswith("weight.")
     }
     if stored.keys() != parameters.keys():
-        raise CheckpointError(f"{source} holds other parameters: {sorted(stored.keys() ^ parameters.keys())[:5]}")
+        raise CheckpointError(
+            f"{source} holds other parameters: {sorted(stored.keys() ^ parameters.keys())[:5]}"
+        )
     for name, parameter in parameters.items():
         if stored[name].shape != parameter.shape:
             raise CheckpointError(

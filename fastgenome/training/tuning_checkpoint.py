@@ -112,9 +112,7 @@ def read_checkpoint(folder: Path) -> _StoredCheckpoint:
         tensors = load(state)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"cannot read the checkpoint {folder}: {error}") from None
-    return _StoredCheckpoint(
-        content["settings"], Checkpoint(content["step"], tensors, content["progress"])
-    )
+    return _StoredCheckpoint(content["settings"], Checkpoint(content["step"], tensors, content["progress"]))
 
 
 def _sealed(content: dict[str, Any]) -> bytes:

@@ -47,7 +47,8 @@ class Training:
         class_weights: "balanced", one weight for each class, or of a multi-label task for each label's 1.
         head_init: "probe" begins with the linear probe of the frozen embedding (linear probing, then
             fine-tuning: Kumar et al. 2022), "zero" with a head of zeros.
-        criterion: figure of the validation data that chooses the best weights; None is mcc, of a regression r2.
+        criterion: figure of the validation data that chooses the best weights; None is mcc, or r2 of a
+            regression.
         held_out: share of the training data that is held out for this where there are no validation data.
         patience: evaluations without a better figure after which training ends; None: never.
         evaluate_every, checkpoint_every: optimizer steps; None is once an epoch.
@@ -82,7 +83,8 @@ class Training:
             value = getattr(self, name)
             if value is None and name in _WHOLE_OR_NONE:
                 continue
-            if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value < 2**32:
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            if not whole or not least <= int(value) < 2**32:
                 raise ArgumentError(f"{name} must be a whole number from {least} to 2**32 - 1; got {value!r}")
         for name, (within, expected) in _RANGES.items():
             value = getattr(self, name)
@@ -112,8 +114,4 @@ class Training:
             raise ArgumentError(
                 f'class_weights must be None, "balanced" or a sequence of positive numbers; got {weights!r}'
             )
-
-
-@dataclass(frozen=True)
-class Full:
-    """Train every weight of the encoder."""
+        object.__setattr__(self, "class_weights", tuple(map(float, weights)))

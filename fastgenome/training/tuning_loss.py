@@ -75,9 +75,9 @@ def example_weights(
                 f"class_weights must hold {wanted} numbers for {task.output_names}; got {len(given)}"
             )
         table = np.stack([np.ones_like(given), given]) if task.kind == "multilabel" else given[:, None]
-    weights = np.take_along_axis(table, columns, axis=0)
-    weights = weights / weights.mean(axis=0)
-    return weights.reshape(targets.shape).astype(np.float32)
+    chosen = np.take_along_axis(table, columns, axis=0)
+    weights: NDArray[np.float32] = (chosen / chosen.mean(axis=0)).reshape(targets.shape).astype(np.float32)
+    return weights
 
 
 class TunedHead(nn.Module):

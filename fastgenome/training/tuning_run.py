@@ -38,8 +38,8 @@ _LOG_STEPS = 10
 class TuningRun:
     """What a step of tuning needs, and the loop over steps.
 
-    Everything random in a step comes from a stream of its own, which seed and step name, so that a resumed run
-    does what an unbroken one would have done.
+    Everything random in a step comes from a stream of its own, which seed and step name: a resumed run does
+    what an unbroken one would have done.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class TuningRun:
         self._record()
         held = self.validation
         self.predictor.head = self.head.to_linear_head()
-        inputs = self.predictor.inputs_of(held.tokens, held.features)
+        inputs = self.predictor.joined(held.tokens, held.features)
         with torch.no_grad():
             scores = self.head(torch.from_numpy(inputs).to(self.model.device)).cpu()
         losses = example_losses(self.task, scores, target_tensor(self.task, held.targets, self.head.unit))
@@ -230,7 +230,11 @@ class TuningRun:
                 mask.copy_(checkpoint.tensors[f"mask.{name}"])
         self.step = checkpoint.step
         self.seconds, self.log = checkpoint.progress["seconds"], checkpoint.progress["log"]
-        best = {name.removeprefix("best."): t for name, t in checkpoint.tensors.items() if name.startswith("best.")}
+        best = {
+            name.removeprefix("best."): t
+            for name, t in checkpoint.tensors.items()
+            if name.startswith("best.")
+        }
         self.selection.restore(checkpoint.progress["selection"], best)
 
 
@@ -273,7 +277,9 @@ def recomputed_layers(network: nn.Module, *, wanted: bool) -> Iterator[None]:
     """
     layers = getattr(network.encoder, "layers", None)
     if wanted and not isinstance(layers, nn.ModuleList):
-        raise ArgumentError("gradient_checkpointing: this model's network is no stack of layers; leave it off")
+        raise ArgumentError(
+            "gradient_checkpointing: this model's network is no stack of layers; leave it off"
+        )
     chosen = list(layers) if wanted and layers is not None else []
     try:
         for layer in chosen:

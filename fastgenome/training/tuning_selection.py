@@ -62,8 +62,8 @@ class Selection:
     def _standing(self, row: dict[str, float]) -> tuple[float, float]:
         if self.criterion not in row:
             raise InputError(
-                f"the validation data do not define {self.criterion} of this {self.task.kind} task; they give "
-                f"{', '.join(name for name in row if '.' not in name)}: choose one as criterion="
+                f"the validation data do not define {self.criterion} of this {self.task.kind} task; they "
+                f"give {', '.join(name for name in row if '.' not in name)}: choose one as criterion="
             )
         value = row[self.criterion]
         return (-value if self.criterion in _FALLING else value), -row["loss"]
