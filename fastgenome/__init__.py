@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from fastgenome.tokenizers import Tokens as Tokens
     from fastgenome.tokenizers import load_tokenizer as load_tokenizer
     from fastgenome.training.finetune import finetune as finetune
+    from fastgenome.training.methods import Full as Full
     from fastgenome.training.pretrain import PretrainConfig as PretrainConfig
     from fastgenome.training.pretrain import pretrain as pretrain
     from fastgenome.training.probe import Probe as Probe
+    from fastgenome.training.sweep import sweep as sweep
+    from fastgenome.training.tuning_config import Training as Training
 
 # Each public name and the module that defines it. Modules load on first use, so that importing
 # the package loads neither scikit-learn nor any other library that the caller may not need.
@@ -32,6 +35,7 @@ _HOME = {
     "DoRA": "fastgenome.adapters",
     "Embedder": "fastgenome.embedder",
     "FastgenomeError": "fastgenome.errors",
+    "Full": "fastgenome.training.methods",
     "GCContent": "fastgenome.features",
     "IA3": "fastgenome.adapters",
     "KmerFrequency": "fastgenome.features",
@@ -41,12 +45,14 @@ _HOME = {
     "Probe": "fastgenome.training.probe",
     "ReadOptions": "fastgenome.sequences",
     "Tokens": "fastgenome.tokenizers",
+    "Training": "fastgenome.training.tuning_config",
     "ZCurve": "fastgenome.features",
     "embed": "fastgenome.embedding",
     "finetune": "fastgenome.training.finetune",
     "load": "fastgenome.models",
     "load_tokenizer": "fastgenome.tokenizers",
     "pretrain": "fastgenome.training.pretrain",
+    "sweep": "fastgenome.training.sweep",
     "track_emissions": "fastgenome.emissions",
 }
 
@@ -54,6 +60,7 @@ __all__ = [  # noqa: RUF022 - in plain alphabetical order
     "DoRA",
     "Embedder",
     "FastgenomeError",
+    "Full",
     "GCContent",
     "IA3",
     "KmerFrequency",
@@ -63,6 +70,7 @@ __all__ = [  # noqa: RUF022 - in plain alphabetical order
     "Probe",
     "ReadOptions",
     "Tokens",
+    "Training",
     "ZCurve",
     "__version__",
     "embed",
@@ -70,6 +78,7 @@ __all__ = [  # noqa: RUF022 - in plain alphabetical order
     "load",
     "load_tokenizer",
     "pretrain",
+    "sweep",
     "track_emissions",
 ]
 

@@ -55,6 +55,8 @@ ROOMS = [
     ("cli_options", 5),
     ("cli_output", 5),
     ("cli_models", 5),
+    ("cli_finetune", 5),
+    ("cli_settings", 5),
     ("cli", 5),
 ]
 CORE_USERS = {"tokenizers", "features", "sequences", "genome"}
@@ -152,6 +154,7 @@ def test_all_is_the_public_interface() -> None:
         "DoRA",
         "Embedder",
         "FastgenomeError",
+        "Full",
         "GCContent",
         "IA3",
         "KmerFrequency",
@@ -161,6 +164,7 @@ def test_all_is_the_public_interface() -> None:
         "Probe",
         "ReadOptions",
         "Tokens",
+        "Training",
         "ZCurve",
         "__version__",
         "embed",
@@ -168,6 +172,7 @@ def test_all_is_the_public_interface() -> None:
         "load",
         "load_tokenizer",
         "pretrain",
+        "sweep",
         "track_emissions",
     ]
 

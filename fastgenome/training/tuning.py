@@ -157,6 +157,7 @@ def _finish(predictor: Predictor, method: Full | AdapterConfig, run: TuningRun, 
         "steps": run.step,
         "best_step": run.selection.best_step,
         "criterion": run.selection.criterion,
+        "validation_loss": run.selection.best_row["loss"],
         "held_out": n_held_out,
     }
     if isinstance(method, Full):

@@ -26,7 +26,6 @@ class Selection:
     """
 
     def __init__(self, task: Task, criterion: str | None) -> None:
-        self.task = task
         self.criterion = criterion or ("r2" if task.kind == "regression" else "mcc")
         self.evaluations: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
@@ -35,9 +34,9 @@ class Selection:
 
     def add(self, row: dict[str, float], tensors: Mapping[str, Tensor]) -> None:
         """Note an evaluation of these weights; InputError where it lacks the criterion."""
+        better = not self.best or standing(row, self.criterion) > standing(self.best_row, self.criterion)
         self.evaluations.append(row)
-        standing = self._standing(row)
-        if self.best and standing <= self._standing(self.best_row):
+        if not better:
             self.since_best += 1
             return
         self.best_step, self.since_best = int(row["step"]), 0
@@ -59,11 +58,13 @@ class Selection:
             setattr(self, name, value)
         self.best = best
 
-    def _standing(self, row: dict[str, float]) -> tuple[float, float]:
-        if self.criterion not in row:
-            raise InputError(
-                f"the validation data do not define {self.criterion} of this {self.task.kind} task; they "
-                f"give {', '.join(name for name in row if '.' not in name)}: choose one as criterion="
-            )
-        value = row[self.criterion]
-        return (-value if self.criterion in _FALLING else value), -row["loss"]
+
+def standing(figures: Mapping[str, float], criterion: str) -> tuple[float, float]:
+    """How good figures with their "loss" are, greater is better; InputError where they lack the criterion."""
+    if criterion not in figures:
+        raise InputError(
+            f"the validation data do not define {criterion} of this task; they give "
+            f"{', '.join(name for name in figures if '.' not in name)}: choose one as criterion="
+        )
+    value = figures[criterion]
+    return (-value if criterion in _FALLING else value), -figures["loss"]
