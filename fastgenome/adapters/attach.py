@@ -25,7 +25,7 @@ def add_adapter(model: "Model", config: AdapterConfig, *, name: str = "default")
     Raises ArgumentError for a role that the model does not have, a name that is taken or not a plain word, or
     while an adapter is merged.
     """
-    _check_new(model, name)
+    check_new(model, name)
     generator = torch.Generator().manual_seed(config.seed)
     branches: Branches = {}
     with torch.inference_mode(False):
@@ -50,7 +50,7 @@ def _targeted(model: "Model", targets: Sequence[str]) -> list[Site]:
 
 def attach_branches(model: "Model", config: AdapterConfig, branches: Branches, *, name: str) -> None:
     """Put branches that are made already under their name; see `add_adapter`."""
-    _check_new(model, name)
+    check_new(model, name)
     if not model.adapters.configs:
         model.adapters.frozen = [p for p in model.network.parameters() if p.requires_grad]
         for parameter in model.network.parameters():
@@ -153,7 +153,8 @@ def _plain(layer: AdapterLinear) -> nn.Linear:
     return plain.train(layer.training)
 
 
-def _check_new(model: "Model", name: str) -> None:
+def check_new(model: "Model", name: str) -> None:
+    """ArgumentError for a name that is taken or not a plain word, or while an adapter is merged."""
     check_not_merged(model, "a new adapter")
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ArgumentError(f"name must be one word of letters, digits, _ and -, got {name!r}")

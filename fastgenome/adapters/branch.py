@@ -80,6 +80,12 @@ class Branch(nn.Module):
             values = values * self.mask
         return LowRank(self.down, self.up, values, self.start, self.scale)
 
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """A and B of a method that has them."""
+        assert self.down is not None
+        assert self.up is not None
+        return self.down, self.up
+
     def output_gain(self, weight: Tensor) -> Tensor | None:
         """g of the branch's rows, (rows,); `weight` is the layer's, (out, in)."""
         if self.magnitude is not None:
@@ -100,13 +106,12 @@ class Branch(nn.Module):
         B A is never built: ‖W‖² + 2 s rowsum((W Aᵀ) ⊙ B) + s² rowsum((B (A Aᵀ)) ⊙ B). Computed once for each
         version of the parameters, which every in-place change raises (one through `.data` does not).
         """
-        assert self.down is not None
-        assert self.up is not None
-        state = _versions(weight, self.down, self.up)
+        down, up = self.factors()
+        state = _versions(weight, down, up)
         if self._norm is None or self._norm[0] != state:
             # A cached inference tensor would later break training.
             with torch.inference_mode(False), torch.no_grad():
-                self._norm = state, self._row_norms(weight, self.down.detach(), self.up.detach())
+                self._norm = state, self._row_norms(weight, down.detach(), up.detach())
         return self._norm[1]
 
     def _row_norms(self, weight: Tensor, down: Tensor, up: Tensor) -> Tensor:

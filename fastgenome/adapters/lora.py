@@ -1,7 +1,7 @@
 """LoRA (Hu et al. 2021): a product of low rank is learned beside a frozen weight."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,18 +59,8 @@ class LoRA:
             "lora_dropout": self.dropout,
             "use_rslora": self.use_rslora,
             "use_dora": False,
+            "init_lora_weights": True,
         }
-
-
-def lora_fields(fields: Mapping[str, Any], targets: tuple[str, ...]) -> dict[str, Any]:
-    """The settings of LoRA or DoRA that adapter_config.json names otherwise."""
-    return {
-        "rank": fields.get("r", 8),
-        "alpha": fields.get("lora_alpha", 8),
-        "targets": targets,
-        "dropout": fields.get("lora_dropout", 0.0),
-        "use_rslora": fields.get("use_rslora", False),
-    }
 
 
 def check_low_rank(rank: int, alpha: float, dropout: float) -> None:

@@ -59,7 +59,7 @@ _SMALL = 64 << 20
 
 def read_config(directory: str | Path) -> dict[str, Any]:
     """The JSON object in config.json; CheckpointError if it is missing, damaged or not an object."""
-    return _read_json(Path(directory), CONFIG)
+    return read_json(Path(directory), CONFIG)
 
 
 def read_tensors(directory: str | Path, *, trusted: bool = False) -> dict[str, Tensor]:
@@ -243,7 +243,13 @@ def save_checkpoint(
     sync_folder(directory)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, dtype: torch.dtype | None = None) -> None:
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Write tensors to a new file of safetensors, floating ones as `dtype` where it is given."""
     from safetensors.torch import save_file
 
@@ -253,7 +259,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, dtype: torch.dty
     }
     path.touch()
     mode = path.stat().st_mode
-    save_file(plain, path, metadata={"format": "pt"})
+    save_file(plain, path, metadata={"format": "pt", **(metadata or {})})
     # save_file makes files that nobody else can read, whatever the umask.
     path.chmod(mode)
 
@@ -293,7 +299,8 @@ def vocabulary_files(source: str | Path) -> dict[str, Path]:
     return files
 
 
-def _read_json(directory: Path, name: str) -> dict[str, Any]:
+def read_json(directory: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a file; CheckpointError if it is missing, damaged or not an object."""
     try:
         content = json.loads((directory / name).read_text(encoding="utf-8"))
     # Nesting without end is a RecursionError.
@@ -315,7 +322,7 @@ def weight_files(directory: Path) -> dict[str, set[str] | None]:
     if not first.endswith(".json"):
         return {first: None}
     suffix = ".bin" if first.endswith(".bin.index.json") else ".safetensors"
-    weight_map = _read_json(directory, first).get("weight_map")
+    weight_map = read_json(directory, first).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{directory / first} has no weight_map")
     files: dict[str, set[str] | None] = {}

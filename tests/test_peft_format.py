@@ -1,0 +1,25 @@
+"""Adapters against PEFT itself on small networks of transformers: numbers, gradients, steps and files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import fastgenome as fg
+from fastgenome.adapters.peft_format import CONFIG, WEIGHTS
+from fastgenome.errors import ArgumentError, CheckpointError
+from fastgenome.models import bert, nucleotide_transformer, opt
+from fastgenome.models.model import Model
+from fastgenome.tokenizers import Tokens
+
+peft = pytest.importorskip("peft")
+transformers = pytest.importorskip("transformers")
+
+IDS = torch.tensor([[2, 5, 7, 9, 4, 6, 11, 3, 10], [2, 8, 4, 4, 10, 12, 5, 9, 3]])
+TOKENS = Tokens(IDS.flatten().numpy().astype(np.int32), np.array([0, 9, 18]))
