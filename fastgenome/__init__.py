@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from fastgenome.adapters import IA3 as IA3
     from fastgenome.adapters import DoRA as DoRA
     from fastgenome.adapters import LoRA as LoRA
+    from fastgenome.adapters.adalora import AdaLoRA as AdaLoRA
+    from fastgenome.adapters.rank_sampling import ARS as ARS
     from fastgenome.embedder import Embedder as Embedder
     from fastgenome.embedding import embed as embed
     from fastgenome.emissions import track_emissions as track_emissions
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 # Each public name and the module that defines it. Modules load on first use, so that importing
 # the package loads neither scikit-learn nor any other library that the caller may not need.
 _HOME = {
+    "ARS": "fastgenome.adapters.rank_sampling",
+    "AdaLoRA": "fastgenome.adapters.adalora",
     "DoRA": "fastgenome.adapters",
     "Embedder": "fastgenome.embedder",
     "FastgenomeError": "fastgenome.errors",
@@ -57,6 +61,8 @@ _HOME = {
 }
 
 __all__ = [  # noqa: RUF022 - in plain alphabetical order
+    "ARS",
+    "AdaLoRA",
     "DoRA",
     "Embedder",
     "FastgenomeError",

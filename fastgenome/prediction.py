@@ -176,7 +176,9 @@ class Predictor:
         """Write the files of `save` into an empty folder."""
         described = description or self._description()
         if self.model is not None and self.tuned == "adapter":
+            self.model.unmerge_adapter()
             self.model.save_adapter(folder / "adapter")
+            self.model.merge_adapter()
         elif self.model is not None and self.tuned == "model":
             self.model.save(folder / "model")
         write_predictor(folder, described, self.head)

@@ -151,6 +151,8 @@ def test_all_names_exist_and_are_sorted() -> None:
 
 def test_all_is_the_public_interface() -> None:
     assert fastgenome.__all__ == [
+        "ARS",
+        "AdaLoRA",
         "DoRA",
         "Embedder",
         "FastgenomeError",

@@ -144,7 +144,7 @@ def test_finetune_reports_validation_and_counts_records(tmp_path: Path) -> None:
     ("arguments", "error", "message"),
     [
         ({"model": None}, ArgumentError, "model, features, or both"),
-        ({"method": "magic"}, ArgumentError, "method must be one of probe .*; got 'magic'"),
+        ({"method": "magic"}, ArgumentError, "method must be one of probe, .*; got 'magic'"),
         ({"features": ("colour",)}, ArgumentError, "no feature set 'colour'"),
         ({"method": {"head": "linear"}}, ArgumentError, "probe or a config"),
         ({"method": fg.Probe(pooling="colour")}, ArgumentError, "pooling must be"),

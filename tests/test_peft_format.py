@@ -1,21 +1,9 @@
 """Adapters against PEFT itself on small networks of transformers: numbers, gradients, steps and files."""
 
-import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-import fastgenome as fg
-from fastgenome.adapters.peft_format import CONFIG, WEIGHTS
-from fastgenome.errors import ArgumentError, CheckpointError
-from fastgenome.models import bert, nucleotide_transformer, opt
-from fastgenome.models.model import Model
 from fastgenome.tokenizers import Tokens
 
 peft = pytest.importorskip("peft")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fastgenome.adapters import IA3, DoRA, LoRA
+from fastgenome.adapters.adalora import AdaLoRA
+from fastgenome.adapters.rank_allocation import RankAllocator
+from fastgenome.adapters.rank_sampling import ARS
 from fastgenome.errors import ArgumentError
 from fastgenome.training.probe import Probe
 
 if TYPE_CHECKING:
     from fastgenome.adapters import AdapterConfig
+    from fastgenome.adapters.triplet_stacks import Triplets
     from fastgenome.models.model import Model
 
 
@@ -24,11 +28,13 @@ METHODS: dict[str, type[Any]] = {
     "lora": LoRA,
     "dora": DoRA,
     "ia3": IA3,
+    "adalora": AdaLoRA,
+    "ars": ARS,
     "full": Full,
 }
 
 # Highest learning rates where Training names none.
-LEARNING_RATES = {"lora": 1e-3, "dora": 1e-3, "ia3": 1e-2, "full": 3e-5}
+LEARNING_RATES = {"lora": 1e-3, "dora": 1e-3, "ia3": 1e-2, "adalora": 1e-3, "ars": 1e-3, "full": 3e-5}
 
 
 def chosen_method(method: str | Probe | Full | AdapterConfig) -> Probe | Full | AdapterConfig:
@@ -75,3 +81,25 @@ def prepare(model: Model, method: Full | AdapterConfig, *, pooler: bool) -> None
     model.add_adapter(method)
     for layer in adapted_layers(network).values():
         layer.train()
+
+
+def rank_allocator(model: Model, method: Full | AdapterConfig, *, total_steps: int) -> RankAllocator | None:
+    """What allocates the ranks of the model's adapter; None for methods whose ranks are fixed.
+
+    A matrix is named by its published module and, where that holds several, its role.
+    """
+    if not isinstance(method, AdaLoRA):
+        return None
+    from fastgenome.adapters.attach import adapted_layers
+    from fastgenome.adapters.sites import adapter_sites
+
+    layers = adapted_layers(model.network)
+    branches = {
+        site.module if len(roles) == len(site.roles) else f"{site.module}.{roles[0]}": branch
+        for site in adapter_sites(model)
+        if site.layer in layers
+        for rows, roles in site.chosen(method.targets)
+        for branch in layers[site.layer].branches("default")
+        if branch.start == rows.start
+    }
+    return RankAllocator(cast("dict[str, Triplets]", branches), method, total_steps=total_steps)

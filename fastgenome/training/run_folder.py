@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,11 @@ def end(folder: Path, predictor: Predictor, run: TuningRun, settings: str) -> No
         write_rows(hidden / "log.csv", run.log)
         write_rows(hidden / "validation.csv", run.selection.evaluations)
         (hidden / METRICS).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        if run.allocator is not None:
+            history = run.allocator.history
+            history.write_csv(hidden / "ranks.csv")
+            if find_spec("matplotlib") is not None:
+                history.plot(hidden / "ranks.png", total_steps=run.step)
         plot_lines(hidden / "training.png", _panels(run))
 
 

@@ -13,7 +13,14 @@ from fastgenome.errors import InputError
 from fastgenome.training.base_model import describe_model
 from fastgenome.training.head_fitting import fit_linear_head
 from fastgenome.training.heads import LinearHead
-from fastgenome.training.methods import LEARNING_RATES, Full, method_name, method_settings, prepare
+from fastgenome.training.methods import (
+    LEARNING_RATES,
+    Full,
+    method_name,
+    method_settings,
+    prepare,
+    rank_allocator,
+)
 from fastgenome.training.metrics import evaluate
 from fastgenome.training.state import digest
 from fastgenome.training.tuning_batches import TuningData, held_out_split
@@ -67,6 +74,7 @@ def tune(
         held,
         training=training,
         learning_rate=training.learning_rate or LEARNING_RATES[method_name(method)],
+        allocates=lambda steps: rank_allocator(model, method, total_steps=steps),
         autocast=isinstance(method, Full) and _computes_bfloat16(training.dtype, model.device),
     )
     if stored is not None:

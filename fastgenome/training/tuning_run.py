@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from fastgenome.training.tuning_loss import TunedHead, example_losses, example_w
 from fastgenome.training.tuning_selection import Selection
 
 if TYPE_CHECKING:
+    from fastgenome.adapters.rank_allocation import RankAllocator
     from fastgenome.prediction import Predictor
     from fastgenome.training.tuning_config import Training
 
@@ -52,15 +53,17 @@ class TuningRun:
         training: Training,
         learning_rate: float,
         autocast: bool = False,
-        allocator: Any = None,
+        allocates: Callable[[int], RankAllocator | None] = lambda total_steps: None,
     ) -> None:
-        """What of the predictor's model requires a gradient is trained, and `head`."""
+        """What of the predictor's model requires a gradient is trained, and `head`.
+
+        `allocates` makes of the number of all steps what allocates ranks, if anything does.
+        """
         assert predictor.model is not None
         self.predictor, self.model, self.task = predictor, predictor.model, predictor.task
         self.head = head.to(self.model.device)
         self.data, self.validation = train, validation
         self.training, self.learning_rate, self.autocast = training, learning_rate, autocast
-        self.allocator = allocator
         self.targets = target_tensor(self.task, train.targets, head.unit)
         self.weights = torch.from_numpy(example_weights(self.task, train.targets, training.class_weights))
         self.parameters = trained_parameters(self.model.network, self.head)
@@ -68,6 +71,7 @@ class TuningRun:
         self.selection = Selection(self.task, training.criterion)
         self.steps_per_epoch = math.ceil(len(train.bases) / training.batch_size)
         self.steps = training.epochs * self.steps_per_epoch
+        self.allocator = allocates(self.steps)
         self.step = 0
         self.seconds = 0.0
         self.log: list[dict[str, float]] = []
@@ -110,13 +114,15 @@ class TuningRun:
             part_loss.backward()  # type: ignore[no-untyped-call]
             loss += part_loss.detach()
         if self.allocator is not None:
-            self.allocator.after_backward(self.step)
+            # Before clipping: importance is measured on the gradients as they are.
+            self.allocator.add_orthogonality_gradient()
+            self.allocator.after_backward(self.step + 1)
         nn.utils.clip_grad_norm_(self.parameters.values(), self.training.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         self.optimizer.step()
         if self.allocator is not None:
-            self.allocator.after_step(self.step)
+            self.allocator.after_step(self.step + 1)
         self.optimizer.zero_grad()
         self.step += 1
         self._losses.append(loss)
@@ -175,7 +181,9 @@ class TuningRun:
         losses = example_losses(self.task, scores, target_tensor(self.task, held.targets, self.head.unit))
         figures = evaluate(self.task, held.targets, self.predictor.head.outputs(inputs))
         row = {"step": self.step, "epoch": self.step / self.steps_per_epoch, "loss": float(losses.mean())}
-        self.selection.add(row | figures, self._trained())
+        # Ranks above the budget that was asked for are no result.
+        eligible = self.allocator is None or self.step >= self.allocator.schedule.end
+        self.selection.add(row | figures, self._trained(), eligible=eligible)
 
     def _trained(self) -> dict[str, Tensor]:
         """What the steps change, by name: parameters, and the masks of singular values."""
@@ -218,6 +226,9 @@ class TuningRun:
         tensors |= {f"best.{name}": tensor for name, tensor in self.selection.best.items()}
         tensors |= {f"mask.{name}": mask.cpu() for name, mask in masks_of(self.model.network).items()}
         tensors |= {f"head.{name}": buffer.cpu() for name, buffer in self.head.named_buffers()}
+        if self.allocator is not None:
+            state = self.allocator.state_dict()
+            tensors |= {f"ranks.{name}": tensor.cpu().contiguous() for name, tensor in state.items()}
         progress = {"seconds": self.seconds, "log": self.log, "selection": self.selection.state()}
         return Checkpoint(self.step, tensors, progress)
 
@@ -228,14 +239,16 @@ class TuningRun:
         with torch.no_grad():
             for name, mask in masks.items():
                 mask.copy_(checkpoint.tensors[f"mask.{name}"])
+        if self.allocator is not None:
+            self.allocator.load_state_dict(_under("ranks.", checkpoint.tensors))
         self.step = checkpoint.step
         self.seconds, self.log = checkpoint.progress["seconds"], checkpoint.progress["log"]
-        best = {
-            name.removeprefix("best."): t
-            for name, t in checkpoint.tensors.items()
-            if name.startswith("best.")
-        }
-        self.selection.restore(checkpoint.progress["selection"], best)
+        self.selection.restore(checkpoint.progress["selection"], _under("best.", checkpoint.tensors))
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin so, without that."""
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 class _Window:

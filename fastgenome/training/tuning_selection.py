@@ -32,10 +32,16 @@ class Selection:
         self.best_step = 0
         self.since_best = 0
 
-    def add(self, row: dict[str, float], tensors: Mapping[str, Tensor]) -> None:
-        """Note an evaluation of these weights; InputError where it lacks the criterion."""
+    def add(self, row: dict[str, float], tensors: Mapping[str, Tensor], *, eligible: bool) -> None:
+        """Note an evaluation of these weights, which may be the best only where they are eligible.
+
+        Raises:
+            InputError: it lacks the criterion.
+        """
         better = not self.best or standing(row, self.criterion) > standing(self.best_row, self.criterion)
         self.evaluations.append(row)
+        if not eligible:
+            return
         if not better:
             self.since_best += 1
             return
