@@ -30,6 +30,8 @@ _TENSORS_PER_LAUNCH = {"_foreach_add_": 64, "_foreach_copy_": 64, "cat": 128}
 _LAUNCHES = {"sort": 4}
 _VIEWS = {"detach", "alias", "view", "_unsafe_view", "slice", "split", "split_with_sizes", "unbind", "expand"}
 _VIEWS |= {"t", "transpose", "select", "unsqueeze", "empty_like", "empty", "new_empty_strided"}
+# The draws of sampling; their copy to the device is counted as the comparison that makes it.
+_OF_THE_HOST = {"rand"}
 
 
 class Network(nn.Module):
@@ -52,7 +54,7 @@ class Launches(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         name = func.__name__.split(".")[0]
-        if name not in _VIEWS:
+        if name not in _VIEWS and name not in _OF_THE_HOST:
             together = _TENSORS_PER_LAUNCH.get(name)
             self.counts[name] += math.ceil(len(args[0]) / together) if together else _LAUNCHES.get(name, 1)
         return func(*args, **(kwargs or {}))

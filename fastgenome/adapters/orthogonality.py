@@ -55,7 +55,7 @@ class OrthogonalityGradient:
 
     def _add_to_parameters(self, factor: float) -> None:
         blocks = self.stacks.blocks
-        own = [gradient_of(parameter) for block in blocks for parameter in block.parameters]
+        own = [gradient_of(parameter) for parameter in self.stacks.parameters[len(self.stacks.values) :]]
         added = [gradient for block in blocks for gradient in block.of(self._gradients).unbind()]
         torch._foreach_add_(own, added, alpha=factor)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastgenome.adapters import peft_tensors
+from fastgenome.adapters.adalora import AdaLoRA
 from fastgenome.adapters.branch import AdapterConfig
 from fastgenome.adapters.dora import DoRA
 from fastgenome.adapters.ia3 import IA3
@@ -47,12 +48,33 @@ def _ia3_config(fields: Fields, targets: tuple[str, ...]) -> AdapterConfig:
     return IA3(targets=targets)
 
 
+def _rank_config(fields: Fields, targets: tuple[str, ...]) -> AdapterConfig:
+    return AdaLoRA(
+        initial_rank=fields.get("init_r", 12),
+        target_rank=fields.get("target_r", 8),
+        alpha=fields.get("lora_alpha", 8),
+        dropout=fields.get("lora_dropout", 0.0),
+        targets=targets,
+        beta1=fields.get("beta1", 0.85),
+        beta2=fields.get("beta2", 0.85),
+        orthogonality=fields.get("orth_reg_weight", 0.5),
+    )
+
+
 METHODS: dict[str, Method] = {
     "LORA": Method(
         frozenset(
             {"r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern"}
         ),
         _low_rank_config,
+    ),
+    # Of a schedule only the result is in a file; its steps are those of another run.
+    "ADALORA": Method(
+        frozenset(
+            {"init_r", "target_r", "lora_alpha", "lora_dropout", "beta1", "beta2", "orth_reg_weight"}
+            | {"rank_pattern", "r", "tinit", "tfinal", "deltaT", "total_step"}
+        ),
+        _rank_config,
     ),
     "IA3": Method(frozenset({"feedforward_modules"}), _ia3_config),
 }

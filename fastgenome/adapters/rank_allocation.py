@@ -202,8 +202,6 @@ class RankAllocator:
         # Where pruning sets values to 0, they get gradients and may grow again until the final phase.
         if self._mode == "eq4" or self.step >= self.schedule.end:
             self._stacks.spread(self._pattern, self._stacks.masks)
-        else:
-            self._stacks.spread(torch.ones_like(self._pattern), self._stacks.masks)
 
     def _zero_all_but(self, kept: Tensor) -> None:
         values = torch.cat(self._stacks.values).masked_fill_(~kept, 0)

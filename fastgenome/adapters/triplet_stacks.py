@@ -82,6 +82,7 @@ class TripletStacks:
             (False, [each.up for each in triplets.values()]),
         ):
             self._append_blocks(parameters, is_down)
+        self.parameters = [*self.values, *(p for block in self.blocks for p in block.parameters)]
         # (triplets,): place of each triplet among the means of A's rows, and among those of B's columns.
         self._down_places, self._up_places = (self._places(is_down) for is_down in (True, False))
 
@@ -91,20 +92,16 @@ class TripletStacks:
 
     def gather(self, part: Callable[[Tensor], Tensor], *, out: Tensor) -> Tensor:
         """Copies ``part(parameter)`` of every parameter into the flat buffer ``out``."""
-        torch.cat([part(value) for value in self.values], out=out[: self.triplets])
-        for block in self.blocks:
-            count, rows, columns = block.shape
-            rest = block.of(out).view(count * rows, columns)
-            torch.cat([part(parameter) for parameter in block.parameters], out=rest)
+        torch.cat([part(parameter).reshape(-1) for parameter in self.parameters], out=out)
         return out
 
     def per_triplet(self, flat: Tensor) -> Tensor:
         """(triplets,): the entry of λ + the mean of A's row + the mean of B's column, of a flat buffer."""
-        total = flat[: self.triplets].clone()
+        total = flat[: self.triplets]
         for is_down, places in ((True, self._down_places), (False, self._up_places)):
             blocks = [block for block in self.blocks if block.is_down == is_down]
             means = torch.cat([block.of(flat).mean(2 if is_down else 1).view(-1) for block in blocks])
-            total += means[places]
+            total = total + means[places]
         return total
 
     def spread(self, flat: Tensor, onto: Sequence[Tensor]) -> None:

@@ -1,0 +1,139 @@
+"""Adapters with allocated ranks against PEFT's AdaLoRA: numbers and files, with and without pruned ranks."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from published_networks import load, write_network
+from safetensors.torch import load_file
+from test_peft_format import assert_near, change_fields, loss_of, our_states, their_states
+from torch import nn
+
+from fastgenome.adapters.adalora import AdaLoRA
+from fastgenome.adapters.attach import adapted_layers
+from fastgenome.adapters.branch import Branch
+from fastgenome.adapters.peft_format import CONFIG, WEIGHTS
+from fastgenome.errors import CheckpointError
+from fastgenome.models.model import Model
+
+peft = pytest.importorskip("peft")
+
+STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def opt(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    directory = tmp_path_factory.mktemp("opt")
+    return write_network("opt", directory), directory
+
+
+def trained_by_peft(network: nn.Module, *, masked: bool) -> Any:
+    """PEFT's AdaLoRA after some steps, with `masked` up to its final ranks."""
+    settings = peft.AdaLoraConfig(
+        target_modules=["q_proj", "v_proj", "fc2"], init_r=5, target_r=2, lora_alpha=7, tinit=1, tfinal=2,
+        deltaT=1, total_step=STEPS,
+    )  # fmt: skip
+    adapted = peft.get_peft_model(copy.deepcopy(network), settings)
+    optimizer = torch.optim.SGD([p for p in adapted.parameters() if p.requires_grad], lr=0.5)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        loss_of(their_states(adapted)).backward()
+        optimizer.step()
+        if masked:
+            adapted.base_model.update_and_allocate(step)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_E" in name:
+                parameter.mul_(40)
+    adapted.zero_grad()
+    return adapted.eval()
+
+
+def branches(model: Model) -> list[Branch]:
+    return [b for layer in adapted_layers(model.network).values() for b in layer.branches("default")]
+
+
+@pytest.mark.parametrize("masked", [True, False], ids=["pruned", "all ranks"])
+def test_adapter_of_peft_gives_the_same_numbers_and_gradients(
+    masked: bool, opt: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    network, directory = opt
+    adapted = trained_by_peft(network, masked=masked)
+    adapted.save_pretrained(tmp_path / "theirs")
+    pattern = json.loads((tmp_path / "theirs" / CONFIG).read_text())["rank_pattern"]
+    model = load(directory)
+    plain = our_states(model)
+    model.load_adapter(tmp_path / "theirs")
+    expected, found = their_states(adapted), our_states(model)
+    assert float((found - plain).detach().abs().max()) > 0.005
+    assert_near(found, expected)
+    ranks = [int(branch.mask.sum()) for branch in branches(model) if branch.mask is not None]
+    assert sorted(ranks) == (sorted(map(sum, pattern.values())) if masked else [5] * 6)
+    assert not masked or min(ranks) < 5
+    model.save_adapter(tmp_path / "ours")
+    first, second = (load_file(tmp_path / who / WEIGHTS) for who in ("ours", "theirs"))
+    ours = {name.replace("base_model.model.", ""): tensor for name, tensor in first.items()}
+    assert ours.keys() == {name.replace("base_model.model.", "") for name in second}
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    loss_of(expected).backward()
+    loss_of(found).backward()
+    theirs = {name: p.grad for name, p in adapted.named_parameters() if "lora_E" in name}
+    for index in range(2):
+        pruned = model.network.get_submodule(f"encoder.layers.{index}.down").branches("default")[0]
+        gradient = next(g for name, g in theirs.items() if f"layers.{index}.fc2" in name)
+        assert_near(pruned.values.grad[pruned.mask], gradient.flatten()[pruned.mask])
+        assert not pruned.values.grad[~pruned.mask].any()
+
+
+def test_pruned_ranks_are_left_out_of_files(opt: tuple[nn.Module, Path], tmp_path: Path) -> None:
+    network, directory = opt
+    model = load(directory)
+    model.add_adapter(AdaLoRA(initial_rank=4, target_rank=2, alpha=6, targets=("query", "value", "ffn_out")))
+    torch.manual_seed(3)
+    masks = [[True, False, True, True], [False] * 4, [True] * 4, [False, True, False, False]] * 2
+    with torch.no_grad():
+        for branch, mask in zip(branches(model), masks, strict=False):
+            assert branch.values is not None
+            assert branch.mask is not None
+            branch.values.normal_()
+            branch.up.normal_()  # type: ignore[union-attr]
+            branch.mask.copy_(torch.tensor(mask))
+        expected = our_states(model)
+        model.save_adapter(tmp_path / "adapter")
+        again = load(directory)
+        again.load_adapter(tmp_path / "adapter")
+        assert torch.equal(our_states(again), expected)
+        assert again.adapters.configs["default"].initial_rank == 4  # type: ignore[attr-defined]
+        adapted = peft.PeftModel.from_pretrained(copy.deepcopy(network), tmp_path / "adapter").eval()
+        assert_near(their_states(adapted), expected)
+        model.merge_adapter()
+        assert_near(our_states(model), expected)
+    shapes = {tuple(t.shape) for name, t in load_file(tmp_path / "adapter" / WEIGHTS).items() if "_E" in name}
+    assert shapes == {(3, 1), (0, 1), (4, 1), (1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rank_pattern": {"model.decoder.layers.0.fc2.lora_E": [True]}}, "list of 4 truths"),
+        ({"rank_pattern": {"model.decoder.layers.0.fc2.lora_E": [True, True, True, False]}}, "shape"),
+        ({"init_r": None}, "initial_rank"),
+        ({"init_r": 5}, "rank_pattern|shape"),
+        ({"lora_alpha": -1}, "alpha"),
+        ({"use_dora": True}, "use_dora=True"),
+        ({"rank_pattern": [True]}, "rank_pattern"),
+    ],
+    ids=str,
+)
+def test_patterns_that_do_not_fit_are_refused(
+    changes: dict[str, Any], message: str, opt: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    model = load(opt[1])
+    model.add_adapter(AdaLoRA(initial_rank=4, target_rank=2, targets=("ffn_out",)))
+    model.save_adapter(tmp_path / "adapter")
+    change_fields(tmp_path / "adapter", **changes)
+    with pytest.raises(CheckpointError, match=message):
+        model.load_adapter(tmp_path / "adapter", name="again")
