@@ -38,11 +38,11 @@ class Selection:
         Raises:
             InputError: it lacks the criterion.
         """
-        better = not self.best or standing(row, self.criterion) > standing(self.best_row, self.criterion)
+        reached = standing(row, self.criterion)
         self.evaluations.append(row)
         if not eligible:
             return
-        if not better:
+        if self.best and reached <= standing(self.best_row, self.criterion):
             self.since_best += 1
             return
         self.best_step, self.since_best = int(row["step"]), 0
