@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,10 @@ def test_saved_adapter_is_read_by_peft_and_by_us(
         assert again.adapters.configs["again"] == config
         model.merge_adapter()
         assert_near(our_states(model), expected)
+    if isinstance(config, fg.IA3):
+        inputs = json.loads((tmp_path / "ours" / CONFIG).read_text())["feedforward_modules"]
+        pattern = module_pattern(kind, ("ffn_out",))
+        assert [bool(re.fullmatch(pattern, module)) for module in inputs] == [True, True]
     adapted.save_pretrained(tmp_path / "theirs")
     first, second = load_file(tmp_path / "ours" / WEIGHTS), load_file(tmp_path / "theirs" / WEIGHTS)
     assert first.keys() == second.keys()

@@ -110,7 +110,7 @@ class Branch(nn.Module):
         state = _versions(weight, down, up)
         if self._norm is None or self._norm[0] != state:
             # A cached inference tensor would later break training.
-            with torch.inference_mode(False), torch.no_grad():
+            with torch.inference_mode(False):
                 self._norm = state, self._row_norms(weight, down.detach(), up.detach())
         return self._norm[1]
 

@@ -43,7 +43,8 @@ class AdapterLinear(nn.Linear):
 
     def add(self, name: str, branches: Iterable[Branch], *, dropout: float) -> None:
         """Attach an adapter, not active yet; `dropout` is the share of the low-rank products' input."""
-        self.adapters[name] = nn.ModuleList(branches)
+        ordered = sorted(branches, key=lambda branch: branch.start)
+        self.adapters[name] = nn.ModuleList(ordered)
         self.dropouts[name] = dropout
 
     def remove(self, name: str) -> None:
@@ -54,8 +55,7 @@ class AdapterLinear(nn.Linear):
 
     def branches(self, name: str) -> list[Branch]:
         """The branches of an adapter by the order of their rows; none where it does not touch this layer."""
-        found = cast(Iterable[Branch], self.adapters[name]) if name in self.adapters else ()
-        return sorted(found, key=lambda branch: branch.start)
+        return list(cast(Iterable[Branch], self.adapters[name])) if name in self.adapters else []
 
     @property
     def idle(self) -> bool:
@@ -89,7 +89,7 @@ class AdapterLinear(nn.Linear):
             # Drawn from the default generator: its saved state, or that of a checkpoint, gives the same mask.
             seed=int(torch.randint(2**31, ())) if dropout else 0,
         )
-        return y.view(*x.shape[:-1], -1)
+        return y.view(*x.shape[:-1], self.out_features)
 
     def _output_gain(self, branches: Sequence[Branch]) -> Tensor | None:
         return self._spread({branch: branch.output_gain(self.weight) for branch in branches})

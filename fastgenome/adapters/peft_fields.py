@@ -138,8 +138,6 @@ def adapted_modules(fields: Fields, names: Iterable[str]) -> set[str]:
 def matches(pattern: Any, name: str) -> bool:
     """Whether PEFT's list of names or regular expression of whole names takes a module."""
     if isinstance(pattern, str):
-        if pattern == "all-linear":
-            return True
         try:
             return re.fullmatch(pattern, name) is not None
         except re.error as error:

@@ -148,7 +148,7 @@ def load_adapter(model: "Model", directory: str | Path, *, name: str = "default"
     with torch.inference_mode(False):
         for module in modules:
             site = sites[module]
-            found = {end: tensors[f"{_PREFIX}{module}.{end}"].float() for end in tensor_names(fields)}
+            found = {end: tensors[f"{_PREFIX}{module}.{end}"].float() for end in sorted(tensor_names(fields))}
             made = _site_branches(fields, module, site, found, _layer(model, site), targets, blocks)
             branches.setdefault(site.layer, []).extend(made)
     attach_branches(model, config, branches, name=name)

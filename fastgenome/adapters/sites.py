@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Linear layers of each layer of an encoder, with the roles of equal shares of their output rows. Hyena's
 # streams act as query, key and value (Poli et al. 2023, section 3); a Mamba block is feed-forward in form.
+# Caduceus ties the products of both ways and its files name the first way's: PEFT would adapt that one alone.
 _ROLES: dict[type[nn.Module], dict[str, tuple[str, ...]]] = {
     Transformer: {
         "qkv": ("query", "key", "value"),
