@@ -305,6 +305,28 @@ def test_misuse_is_told() -> None:
         RankAllocator({}, sampling(), total_steps=STEPS)
 
 
+def test_branches_of_layers_are_triplets() -> None:
+    chosen = sampling(allocation_warmup=0, resample_probability=0.0, target_rank=1)
+    generator = torch.Generator().manual_seed(0)
+    layers = [torch.nn.Linear(10, 7), torch.nn.Linear(7, 10)]
+    branches = [
+        chosen.make_branch(layer, range(layer.out_features), ("query",), generator) for layer in layers
+    ]
+    assert all(not branch.delta().any() for branch in branches)
+    assert branches[0].scale == pytest.approx(16 / (RANK + 1e-5))
+    allocator = RankAllocator(dict(zip("ab", branches, strict=True)), chosen, total_steps=6)
+    optimizer = torch.optim.AdamW([p for branch in branches for p in branch.parameters()], lr=0.1)
+    for step in range(1, 7):
+        sum((branch.delta() - 1).square().sum() for branch in branches).backward()
+        allocator.after_backward(step)
+        optimizer.step()
+        allocator.after_step(step)
+        optimizer.zero_grad()
+    kept = torch.cat([branch.mask for branch in branches])
+    assert kept.sum() == 2
+    assert [torch.linalg.matrix_rank(b.delta()) for b in branches] == [b.mask.sum() for b in branches]
+
+
 class Operations(TorchDispatchMode):
     """Notes the name of every operation that is not a mere view."""
 

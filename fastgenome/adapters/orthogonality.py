@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastgenome.adapters.triplet_stacks import Block, TripletStacks, gradient_of
+from fastgenome.adapters.triplet_stacks import Block, TripletStacks
 
 
 def orthogonality(stacks: TripletStacks) -> Tensor:
@@ -29,35 +29,30 @@ class OrthogonalityGradient:
 
     def __init__(self, stacks: TripletStacks) -> None:
         self.stacks = stacks
-        self._parameters, self._gradients = stacks.zeros(), stacks.zeros()
         self._ranks = _by_rank(stacks.blocks)
 
     @torch.no_grad()
     def add(self, weight: float) -> Tensor:
         """Adds the gradient of ``weight * orthogonality(stacks)``; returns its value, a scalar."""
         blocks = self.stacks.blocks
-        self.stacks.gather(torch.Tensor.detach, out=self._parameters)
+        parameters, gradients = self.stacks.gather_parameters(), self.stacks.scratch
         norms = []
         for same in self._ranks:
             chosen = [blocks[i] for i in same]
-            excess = _excess(chosen, [block.of(self._parameters) for block in chosen])
+            excess = _excess(chosen, [block.of(parameters) for block in chosen])
             norm = torch.linalg.vector_norm(excess, dim=(1, 2), keepdim=True)
             norms.append(norm.view(-1))
             # ∂‖AAᵀ − I‖/∂A = 2 (AAᵀ − I) A / ‖AAᵀ − I‖, and 0 where A is orthonormal.
             excess /= norm.clamp_min(torch.finfo(norm.dtype).tiny)
             parts = torch.split(excess, [block.shape[0] for block in chosen])
             for block, part in zip(chosen, parts, strict=True):
-                matrix, gradient = block.of(self._parameters), block.of(self._gradients)
+                matrix, gradient = block.of(parameters), block.of(gradients)
                 factors = (part, matrix) if block.is_down else (matrix, part)
                 torch.bmm(*factors, out=gradient)
-        self._add_to_parameters(2 * weight / sum(block.shape[0] for block in blocks))
+        added = [gradient for block in blocks for gradient in block.of(gradients).unbind()]
+        own = self.stacks.gradients()[len(self.stacks.values) :]
+        torch._foreach_add_(own, added, alpha=2 * weight / len(added))
         return torch.cat(norms).mean() * weight
-
-    def _add_to_parameters(self, factor: float) -> None:
-        blocks = self.stacks.blocks
-        own = [gradient_of(parameter) for parameter in self.stacks.parameters[len(self.stacks.values) :]]
-        added = [gradient for block in blocks for gradient in block.of(self._gradients).unbind()]
-        torch._foreach_add_(own, added, alpha=factor)
 
 
 def _by_rank(blocks: list[Block]) -> list[list[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
@@ -64,17 +64,15 @@ class TripletStacks:
     def __init__(self, triplets: Mapping[str, Triplets]) -> None:
         if not triplets:
             raise ArgumentError("triplets must hold at least one matrix; got none")
+        for name, each in triplets.items():
+            _check_shapes(name, each)
         self.names = list(triplets)
         self.values = [each.values for each in triplets.values()]
         self.masks = [each.mask for each in triplets.values()]
         self.ranks = [len(value) for value in self.values]
         self.triplets = sum(self.ranks)
-        self.shapes = [
-            (len(v), t.down.shape[1], len(t.up)) for v, t in zip(self.values, triplets.values(), strict=True)
-        ]
+        self.shapes = [(*each.down.shape, len(each.up)) for each in triplets.values()]  # rank, in, out
         self.device = self.values[0].device
-        for name, each in triplets.items():
-            _check_shapes(name, each)
         self.size = self.triplets
         self.blocks: list[Block] = []
         for is_down, parameters in (
@@ -83,6 +81,8 @@ class TripletStacks:
         ):
             self._append_blocks(parameters, is_down)
         self.parameters = [*self.values, *(p for block in self.blocks for p in block.parameters)]
+        # Kept between calls, since fresh memory of this size costs more than the sums that are made in it.
+        self._first, self.scratch = self.zeros(), self.zeros()
         # (triplets,): place of each triplet among the means of A's rows, and among those of B's columns.
         self._down_places, self._up_places = (self._places(is_down) for is_down in (True, False))
 
@@ -90,10 +90,36 @@ class TripletStacks:
         """A flat buffer, (size,) float32."""
         return torch.zeros(self.size, device=self.device)
 
-    def gather(self, part: Callable[[Tensor], Tensor], *, out: Tensor) -> Tensor:
-        """Copies ``part(parameter)`` of every parameter into the flat buffer ``out``."""
-        torch.cat([part(parameter).reshape(-1) for parameter in self.parameters], out=out)
-        return out
+    def gather_parameters(self) -> Tensor:
+        """All parameters, (size,); the buffer is written anew by every call."""
+        return self._gathered(self.parameters, self._first)
+
+    def gather_gradients(self) -> Tensor:
+        """Their gradients, (size,); the buffer is that of `scratch`.
+
+        Raises:
+            ModelError: a parameter has none.
+        """
+        return self._gathered(self.gradients(), self.scratch)
+
+    def gradients(self) -> list[Tensor]:
+        """The gradient of every parameter.
+
+        Raises:
+            ModelError: a parameter has none.
+        """
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        if len(gradients) < len(self.parameters):
+            raise ModelError(
+                f"{len(self.parameters) - len(gradients)} of {len(self.parameters)} parameters have no "
+                "gradient: ranks are allocated after backward and before zero_grad, and every adapted "
+                "matrix must take part in the loss"
+            )
+        return gradients
+
+    def _gathered(self, tensors: list[Tensor], out: Tensor) -> Tensor:
+        with torch.no_grad():
+            return torch.cat([tensor.reshape(-1) for tensor in tensors], out=out)
 
     def per_triplet(self, flat: Tensor) -> Tensor:
         """(triplets,): the entry of λ + the mean of A's row + the mean of B's column, of a flat buffer."""
@@ -126,20 +152,6 @@ class TripletStacks:
             for member in block.members
         ]
         return torch.cat(order).argsort().to(self.device)
-
-
-def gradient_of(parameter: Tensor) -> Tensor:
-    """The gradient that backward left.
-
-    Raises:
-        ModelError: there is none.
-    """
-    if parameter.grad is None:
-        raise ModelError(
-            f"a parameter {tuple(parameter.shape)} of an adapter has no gradient: ranks are allocated after "
-            "backward and before zero_grad, and every adapted matrix must take part in the loss"
-        )
-    return parameter.grad
 
 
 def _check_shapes(name: str, each: Triplets) -> None:
