@@ -60,9 +60,11 @@ def _value(kind: Any, text: str) -> Any:
     kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     if text.lower() == "none" and NoneType in kinds:
         return None
+    if kinds == (bool,):
+        if text.lower() not in _TRUTH:
+            raise ArgumentError(f"expected true or false, got {text!r}")
+        return _TRUTH[text.lower()]
     for one in kinds:
-        if one is bool and text.lower() in _TRUTH:
-            return _TRUTH[text.lower()]
         if one is int and re.fullmatch(r"[+-]?[0-9]+", text):
             return int(text)
         if one is float and _is_number(text):

@@ -65,6 +65,8 @@ def sweep(
     names = {name: settings.field_name(name) for name in grid}
     if unknown := [name for name, full in names.items() if full is None]:
         raise ArgumentError(f"grid has {unknown}, expected some of {', '.join(settings.types())}")
+    if not grid or not all(isinstance(values, (list, tuple)) and values for values in grid.values()):
+        raise ArgumentError(f"grid must hold a list of values for each of its settings; got {dict(grid)!r}")
     points = [dict(zip(names.values(), values, strict=True)) for values in product(*grid.values())]
     chosen = [settings.replaced(point) for point in points]  # type: ignore[arg-type]
     rows: list[dict[str, Any]] = []
