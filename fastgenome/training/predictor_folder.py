@@ -117,7 +117,9 @@ def read_description(folder: Path) -> Description:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder} is no readable predictor: {error}") from None
     if not isinstance(content, dict) or content.get("format") not in FORMATS:
-        raise CheckpointError(f"{path} is not of format {FORMATS[0]} or {FORMATS[-1]}; use a newer fastgenome")
+        raise CheckpointError(
+            f"{path} is not of format {FORMATS[0]} or {FORMATS[-1]}; use a newer fastgenome"
+        )
     try:
         base = _take(content, "model", dict, type(None))
         return Description(
