@@ -103,30 +103,30 @@ def test_grid_of_reads_axes() -> None:
 def test_sweep_tunes_every_combination_and_takes_the_best(small: Path, tmp_path: Path) -> None:
     # On its own data a run gets better for certain.
     train = validation = planted_motifs(60, seed=1)
-    training = fg.Training(epochs=2, batch_size=8, criterion="loss")
+    training = fg.Training(epochs=4, batch_size=8, criterion="loss")
     result = fg.sweep(
         train,
-        {"rank": (1, 2), "lr": (1e-9, 5e-3)},
+        {"rank": (1, 2), "lr": (1e-9, 1e-3)},
         model=small,
         validation=validation,
         training=training,
         out=tmp_path / "grid",
     )
     settings = [(row["rank"], row["learning_rate"]) for row in result.rows]
-    assert settings == [(1, 1e-9), (1, 5e-3), (2, 1e-9), (2, 5e-3)]
+    assert settings == [(1, 1e-9), (1, 1e-3), (2, 1e-9), (2, 1e-3)]
     losses = [row["loss"] for row in result.rows]
     assert [row["best"] for row in result.rows] == [loss == min(losses) for loss in losses]
     best = result.rows[int(np.argmin(losses))]
     assert result.best.hyperparameters["rank"] == best["rank"]
     assert result.best.metrics["validation"]["mcc"] == best["mcc"]
     folders = {path.name for path in (tmp_path / "grid").iterdir() if path.is_dir()}
-    assert folders == {f"rank={r},learning_rate={lr}" for r in (1, 2) for lr in (1e-9, 5e-3)}
+    assert folders == {f"rank={r},learning_rate={lr}" for r in (1, 2) for lr in (1e-9, 1e-3)}
     alone = fg.finetune(
         train,
         model=small,
         method=fg.LoRA(rank=2),
         validation=validation,
-        training=fg.Training(epochs=2, batch_size=8, criterion="loss", learning_rate=5e-3),
+        training=fg.Training(epochs=4, batch_size=8, criterion="loss", learning_rate=1e-3),
     )
     assert alone.metrics["validation"] == {
         name: value for name, value in result.rows[3].items() if name in alone.metrics["validation"]

@@ -375,8 +375,9 @@ def test_finetune_allocates_ranks_and_keeps_the_final_budget(small: Path, tmp_pa
 
 def test_finetune_in_bfloat16_trains_float32(small: Path) -> None:
     data, training = planted_motifs(40, seed=1), fg.Training(epochs=1, dtype="bfloat16")
-    tuned = fg.finetune(data, model=small, method="lora", training=training)
-    assert tuned.model.dtype == torch.bfloat16
+    for model in (small, fg.load(small, dtype="float32")):
+        tuned = fg.finetune(data, model=model, method="lora", training=training)
+        assert tuned.model.dtype == torch.bfloat16
     adapters = {p.dtype for p in tuned.model.adapter_parameters()}
     assert adapters == {torch.float32}
     full = fg.finetune(data, model=small, method="full", training=training)

@@ -96,20 +96,20 @@ def test_killed_runs_resume_bit_for_bit(small: Path, tmp_path: Path) -> None:
         assert not (out / "predictor.json").exists()
         tune_in(whole, small, method)
         # The step after which the process died was not stored yet.
-        assert resumed_at(out, small, method) == (steps[-1] - 1) // 2 * 2
+        assert begun_at(out, small, method) == (steps[-1] - 1) // 2 * 2
         assert same_tensors(whole, out)
         for table in ("validation.csv", *(["ranks.csv"] if method == "ars" else [])):
             assert (out / table).read_text() == (whole / table).read_text()
         assert not (out / "training").exists()
 
 
-def resumed_at(out: Path, model: Path, method: str) -> int:
-    """End a run; the step at which it went on."""
+def begun_at(out: Path, model: Path, method: str, *, resume: bool = True) -> int:
+    """End a run; the step at which it began or went on."""
     begun: list[int] = []
     train = TuningRun.train
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TuningRun, "train", lambda run, *a, **k: (begun.append(run.step), train(run, *a, **k)))
-        tune_in(out, model, method)
+        tune_in(out, model, method, resume=resume)
     return begun[0]
 
 
@@ -178,7 +178,7 @@ def test_resume_refuses_another_run(small: Path, tmp_path: Path) -> None:
 def test_run_without_resume_starts_anew(small: Path, tmp_path: Path) -> None:
     interrupt(tmp_path / "run", small)
     tune_in(tmp_path / "whole", small, "lora")
-    tune_in(tmp_path / "run", small, "lora", resume=False)
+    assert begun_at(tmp_path / "run", small, "lora", resume=False) == 0
     assert same_tensors(tmp_path / "whole", tmp_path / "run")
 
 
