@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from fastgenome.batching import take_sequences
 from fastgenome.errors import ArgumentError
+from fastgenome.memory import freed_memory_kept
 from fastgenome.progress import progress_bar
 from fastgenome.tokenizers import Tokens
 from fastgenome.training.metrics import evaluate
@@ -84,7 +85,7 @@ class TuningRun:
         devices = [self.model.device] if self.model.device.type == "cuda" else []
         bar = progress_bar("tuning", self.steps, shown=progress, done=self.step)
         layers = recomputed_layers(self.model.network, wanted=self.training.gradient_checkpointing)
-        with bar as advance, layers, torch.random.fork_rng(devices):
+        with bar as advance, layers, torch.random.fork_rng(devices), freed_memory_kept():
             if not self.selection.evaluations:
                 # The start counts too: where tuning gains nothing, the probe stays.
                 self._evaluate()
