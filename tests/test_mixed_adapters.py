@@ -81,7 +81,7 @@ def _fail_within(model: Model, sequences: list[str]) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("no step")
 
-    handle = model.encoder.layers[1].register_forward_pre_hook(fail)
+    handle = model.encoder.layers[-1].register_forward_pre_hook(fail)
     try:
         model.embed(sequences, adapter=["narrow"] * len(sequences))
     finally:
