@@ -19,8 +19,8 @@ Fields = Mapping[str, Any]
 # Fields that say nothing of the function, or whose say is seen from the names of the tensors.
 _FREE = {
     "auto_mapping", "base_model_name_or_path", "ensure_weight_tying", "eva_config", "exclude_modules",
-    "inference_mode", "init_ia3_weights", "layers_pattern", "layers_to_transform", "megatron_core", "peft_type",
-    "peft_version", "qalora_group_size", "revision", "target_modules", "task_type",
+    "inference_mode", "init_ia3_weights", "layers_pattern", "layers_to_transform", "megatron_core",
+    "peft_type", "peft_version", "qalora_group_size", "revision", "target_modules", "task_type",
 }  # fmt: skip
 # Other ways to start change the weights of the base as well.
 _STARTS = (True, False, "gaussian", "orthogonal", "eva", None)
