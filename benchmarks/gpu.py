@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from attention_peers import output_and_gradients, packed_inputs, packed_ways, padded_attention
+from gpu_adapters import check_adapters, measure_adapters
 from gpu_models import measure_models
 from padded_peer import PaddedPeer
 
@@ -187,8 +188,10 @@ def main() -> None:
     results: dict[str, Any] = {"device": name, "torch": torch.__version__}
     results["range_pool_error"] = check_range_pool(device)
     results["packed_attention_error"] = check_packed_attention(device)
+    results["adapter_error"] = check_adapters(device)
     for measure in (measure_products, measure_range_pool, measure_packed_attention, measure_embedding):
         results |= measure(device, rounds)
+    results |= measure_adapters(device, rounds, seconds)
     results |= measure_models(device, rounds, seconds)
     print(json.dumps(results, indent=2))
     if arguments.out:
