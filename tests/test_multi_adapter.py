@@ -167,6 +167,20 @@ def check_registration() -> None:
     torch.library.opcheck(module._adapters, (*tensors, *table))
 
 
+def check_training_after_prediction() -> None:
+    """What prediction leaves in the cache serves a backward pass."""
+    from fastgenome.kernels.multi_adapter import multi_adapter_linear
+
+    with torch.inference_mode():
+        (x, weight, bias, down, up, scale), offsets, index, _ = make_inputs("mixed", 3, torch.float32)
+        multi_adapter_linear(x, weight, bias, offsets, index, down=down, up=up, scale=scale)
+    (x, weight, bias, down, up, scale), offsets, index, gradient = make_inputs("mixed", 3, torch.float32)
+    down.requires_grad_()
+    output = multi_adapter_linear(x, weight, bias, offsets, index, down=down, up=up, scale=scale)
+    output.backward(gradient)
+    assert down.grad is not None
+
+
 def check_refusals() -> None:
     from fastgenome.kernels.multi_adapter import multi_adapter_linear
 
@@ -201,7 +215,13 @@ def check_compiled() -> None:
             assert ("mma" in code) == (dtype != "fp32"), "float32 products must not be rounded to tf32"
 
 
-INTERPRETED = ("check_float32", "check_float16", "check_registration", "check_refusals")
+INTERPRETED = (
+    "check_float32",
+    "check_float16",
+    "check_registration",
+    "check_training_after_prediction",
+    "check_refusals",
+)
 
 
 @pytest.mark.parametrize("check", [*INTERPRETED, "check_compiled"])

@@ -85,6 +85,9 @@ def test_adapter_linear_refuses_what_does_not_fit() -> None:
     ):
         with pytest.raises(ArgumentError, match=message):
             ops.adapter_linear(given[0], weight, bias, given[1], **options)
+    for wrong in (torch.ones(1), torch.ones(61)):
+        with pytest.raises(ArgumentError, match="bias"):
+            ops.adapter_linear(x, weight, wrong, [good])
 
 
 @pytest.mark.parametrize(
