@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from fastgenome.adapters import IA3 as IA3
     from fastgenome.adapters import DoRA as DoRA
     from fastgenome.adapters import LoRA as LoRA
+    from fastgenome.adapters.adalora import AdaLoRA as AdaLoRA
+    from fastgenome.adapters.rank_sampling import ARS as ARS
     from fastgenome.embedder import Embedder as Embedder
     from fastgenome.embedding import embed as embed
     from fastgenome.emissions import track_emissions as track_emissions
@@ -22,16 +24,22 @@ if TYPE_CHECKING:
     from fastgenome.tokenizers import Tokens as Tokens
     from fastgenome.tokenizers import load_tokenizer as load_tokenizer
     from fastgenome.training.finetune import finetune as finetune
+    from fastgenome.training.methods import Full as Full
     from fastgenome.training.pretrain import PretrainConfig as PretrainConfig
     from fastgenome.training.pretrain import pretrain as pretrain
     from fastgenome.training.probe import Probe as Probe
+    from fastgenome.training.sweep import sweep as sweep
+    from fastgenome.training.tuning_config import Training as Training
 
 # Each public name and the module that defines it. Modules load on first use, so that importing
 # the package loads neither scikit-learn nor any other library that the caller may not need.
 _HOME = {
+    "ARS": "fastgenome.adapters.rank_sampling",
+    "AdaLoRA": "fastgenome.adapters.adalora",
     "DoRA": "fastgenome.adapters",
     "Embedder": "fastgenome.embedder",
     "FastgenomeError": "fastgenome.errors",
+    "Full": "fastgenome.training.methods",
     "GCContent": "fastgenome.features",
     "IA3": "fastgenome.adapters",
     "KmerFrequency": "fastgenome.features",
@@ -41,19 +49,24 @@ _HOME = {
     "Probe": "fastgenome.training.probe",
     "ReadOptions": "fastgenome.sequences",
     "Tokens": "fastgenome.tokenizers",
+    "Training": "fastgenome.training.tuning_config",
     "ZCurve": "fastgenome.features",
     "embed": "fastgenome.embedding",
     "finetune": "fastgenome.training.finetune",
     "load": "fastgenome.models",
     "load_tokenizer": "fastgenome.tokenizers",
     "pretrain": "fastgenome.training.pretrain",
+    "sweep": "fastgenome.training.sweep",
     "track_emissions": "fastgenome.emissions",
 }
 
 __all__ = [  # noqa: RUF022 - in plain alphabetical order
+    "ARS",
+    "AdaLoRA",
     "DoRA",
     "Embedder",
     "FastgenomeError",
+    "Full",
     "GCContent",
     "IA3",
     "KmerFrequency",
@@ -63,6 +76,7 @@ __all__ = [  # noqa: RUF022 - in plain alphabetical order
     "Probe",
     "ReadOptions",
     "Tokens",
+    "Training",
     "ZCurve",
     "__version__",
     "embed",
@@ -70,6 +84,7 @@ __all__ = [  # noqa: RUF022 - in plain alphabetical order
     "load",
     "load_tokenizer",
     "pretrain",
+    "sweep",
     "track_emissions",
 ]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fastgenome.cli_finetune import finetune
 from fastgenome.cli_models import convert, models, verify
 from fastgenome.cli_options import (
     AllN,
@@ -15,7 +15,6 @@ from fastgenome.cli_options import (
     Dtype,
     Duplicates,
     Emissions,
-    FeatureSets,
     IdColumn,
     Input,
     InputFormat,
@@ -29,9 +28,9 @@ from fastgenome.cli_options import (
     Strict,
     Stride,
     WindowSize,
-    as_column,
-    configured,
+    feature_names,
     read_options,
+    show_progress,
 )
 from fastgenome.cli_output import Output, command
 from fastgenome.errors import ArgumentError
@@ -45,14 +44,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="DNA into embeddings, predictions and fine-tuned adapters.",
 )
-
-
-def _show_progress(as_json: bool) -> bool:
-    return sys.stderr.isatty() and not as_json
-
-
-def _feature_names(text: str) -> tuple[str, ...]:
-    return tuple(name for name in (part.strip() for part in text.split(",")) if name)
 
 
 def _add_table(output: Output, table: TableReport) -> None:
@@ -107,7 +98,7 @@ def embed(
             layer=layer or None,
             output_dtype=output_dtype,
             reading=reading,
-            progress=_show_progress(as_json),
+            progress=show_progress(as_json),
         )
         _add_table(output, table)
 
@@ -137,81 +128,13 @@ def features(
         table = write_features(
             source,
             out,
-            _feature_names(sets),
+            feature_names(sets),
             window=window,
             stride=stride,
             reading=reading,
-            progress=_show_progress(as_json),
+            progress=show_progress(as_json),
         )
         _add_table(output, table)
-
-
-@app.command()
-def finetune(
-    train: Annotated[Path, typer.Argument(help="labelled sequences: CSV, TSV or Parquet, plain or gzip")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder of the predictor")],
-    model: Annotated[str, typer.Option(help='name or directory; "none" trains on features alone')] = "tiny",
-    method: Annotated[str, typer.Option(help="probe")] = "probe",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE of the method: pooling, layer, seed; repeat")
-    ] = None,
-    validation: Annotated[Path | None, typer.Option(help="labelled sequences to choose settings on")] = None,
-    feature_sets: FeatureSets = "",
-    label: Annotated[
-        list[str] | None, typer.Option(help="label column, by name or number from 0; repeat for multi-label")
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="binary, multiclass, multilabel or regression")] = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    species: Species = None,
-    prompt: Prompt = None,
-    format: InputFormat = None,
-    sequence_column: SequenceColumn = "sequence",
-    id_column: IdColumn = None,
-    no_header: NoHeader = False,
-    duplicates: Duplicates = "keep",
-    all_n: AllN = "keep",
-    strict: Strict = False,
-    as_json: Json = False,
-    emissions: Emissions = False,
-) -> None:
-    """Train a predictor on labelled sequences."""
-    reading = read_options(format, sequence_column, id_column, no_header, duplicates, all_n, strict)
-    with command(as_json, emissions=emissions) as output:
-        from fastgenome.atomic import check_output_folder
-        from fastgenome.models import load
-        from fastgenome.training.finetune import finetune as train_predictor
-        from fastgenome.training.predictor_folder import DESCRIPTION
-
-        check_output_folder(out, marker=DESCRIPTION)
-        predictor = train_predictor(
-            train,
-            model=None
-            if model == "none"
-            else load(model, device=device, dtype=dtype, species=species, prompt=prompt),
-            method=configured(method, settings or []),
-            validation=validation,
-            features=_feature_names(feature_sets),
-            task=task,  # type: ignore[arg-type]  # checked inside, with a message that lists the choices
-            label_columns=tuple(as_column(name, header=not no_header) for name in label or ["label"]),
-            reading=reading,
-            progress=_show_progress(as_json),
-        )
-        predictor.save(out)
-        for name, report in predictor.read_reports.items():
-            if report is not None:
-                output.add(f"{name}: {report.summary()}", **{f"{name}_reading": report.to_dict()})
-                output.add_rejections(report)
-        output.add(f"task: {predictor.task.kind}, outputs {', '.join(predictor.task.output_names)}")
-        for name, figures in predictor.metrics.items():
-            output.add(f"{name}: " + ", ".join(f"{key} {value:.3f}" for key, value in figures.items()))
-        output.add(
-            f"predictor saved in {out}",
-            out=str(out),
-            metrics=predictor.metrics,
-            hyperparameters=predictor.hyperparameters,
-            task=predictor.task.kind,
-        )
 
 
 @app.command()
@@ -247,7 +170,7 @@ def predict(
             window=window,
             stride=stride,
             reading=reading,
-            progress=_show_progress(as_json),
+            progress=show_progress(as_json),
         )
         _add_table(output, table)
 
@@ -292,7 +215,7 @@ def pretrain(
             device=device,
             # Measured there and not around the command, so that resumed parts are included.
             track_energy=emissions,
-            progress=_show_progress(as_json),
+            progress=show_progress(as_json),
         )
         output.add(report.summary(), **report.to_dict())
         if emissions and report.energy_kwh is None:
@@ -300,7 +223,7 @@ def pretrain(
         output.add(f"model saved in {out}", out=str(out))
 
 
-for _command in (models, verify, convert):
+for _command in (finetune, models, verify, convert):
     app.command()(_command)
 
 

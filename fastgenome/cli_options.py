@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import TYPE_CHECKING, Annotated, Any
+import sys
+from typing import Annotated
 
 import typer
 
-from fastgenome.errors import ArgumentError
 from fastgenome.sequences import ReadOptions
-
-if TYPE_CHECKING:
-    from fastgenome.training.probe import Probe
 
 Input = Annotated[
     str, typer.Argument(help="FASTA, FASTQ, CSV, TSV, Parquet or text, plain or gzip; - is stdin")
@@ -53,6 +49,16 @@ def as_column(text: str, *, header: bool) -> str | int:
     return text if header or not text.isdecimal() else int(text)
 
 
+def feature_names(text: str) -> tuple[str, ...]:
+    """The feature sets named in a text, with commas between them."""
+    return tuple(name for name in (part.strip() for part in text.split(",")) if name)
+
+
+def show_progress(as_json: bool) -> bool:
+    """Whether somebody sees a progress bar."""
+    return sys.stderr.isatty() and not as_json
+
+
 def read_options(
     format: str | None,
     sequence_column: str,
@@ -72,31 +78,3 @@ def read_options(
         on_all_n=all_n,  # type: ignore[arg-type]
         strict=strict,
     )
-
-
-def configured(method: str, settings: list[str]) -> str | Probe:
-    """The config of a method with settings such as layer=-1, or its name where there are none."""
-    from fastgenome.training.finetune import METHODS
-
-    if not settings or method not in METHODS:
-        return method
-    # An estimator cannot be written on the command line.
-    known = [field.name for field in fields(METHODS[method]) if field.name != "head"]
-    values: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or key not in known or key in values:
-            raise ArgumentError(
-                f"--set {setting!r}: expected KEY=VALUE, each of {', '.join(known)} at most once"
-            )
-        values[key] = value if key == "pooling" else _value(value)
-    return METHODS[method](**values)
-
-
-def _value(text: str) -> Any:
-    """A number, several of them as in 0,-1, or a text."""
-    try:
-        numbers = tuple(float(part) if "." in part else int(part) for part in text.split(","))
-    except ValueError:
-        return text
-    return numbers if "," in text else numbers[0]

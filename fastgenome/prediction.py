@@ -1,4 +1,4 @@
-"""Predictor: one artifact that holds a base model's name, features and a head, and predicts."""
+"""Predictor: one artifact that holds a base model's name, tuned weights, features, a head; it predicts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastgenome.atomic import atomic_folder
-from fastgenome.errors import ArgumentError, CheckpointError, InputError, ModelError
+from fastgenome.errors import ArgumentError, CheckpointError, InputError
 from fastgenome.sequences import ReadReport, clean_sequences, read_sequences
+from fastgenome.training.base_model import describe_model, stored_model
 from fastgenome.training.heads import Head
 from fastgenome.training.predictor_folder import (
     DESCRIPTION,
     BaseModel,
     Description,
+    Tuned,
+    TunedWeights,
     read_description,
     read_head,
     write_predictor,
@@ -25,6 +28,7 @@ from fastgenome.training.targets import Task
 
 if TYPE_CHECKING:
     from fastgenome.models.model import Model
+    from fastgenome.tokenizers import Tokens
 
 Layer = int | Sequence[int] | None
 
@@ -34,7 +38,8 @@ class Predictor:
 
     Attributes:
         task: the kind of task, its classes or label names.
-        model: the frozen base model, or None for features alone.
+        model: the base model, with its tuned weights if it has any, or None for features alone.
+        tuned: what of the model was tuned: "adapter", "model" (every weight), or None where it is frozen.
         features: names of the joined feature sets.
         metrics: figures of merit by data set ("train", "validation").
         read_reports: how many records were read and rejected, by data set.
@@ -47,6 +52,9 @@ class Predictor:
         self, model: Model | None, *, features: tuple[str, ...], pooling: str | None, layer: Layer
     ) -> None:
         self.model = model
+        self.tuned: TunedWeights | None = None
+        # The model before tuning, where it is not the model as it is.
+        self.base: BaseModel | None = None
         self.features = features
         # Spelled out, so that a model's other defaults never change a saved predictor.
         self.pooling = model.defaults.pooling if model is not None and pooling is None else pooling
@@ -92,14 +100,22 @@ class Predictor:
 
     def inputs(self, sequences: Sequence[str], *, progress: bool = False) -> NDArray[np.float32]:
         """What the head sees, (n, f): the embedding, then the features, of cleaned sequences."""
-        parts: list[NDArray[Any]] = []
-        if self.model is not None:
-            parts.append(
-                self.model.embed(sequences, pooling=self.pooling, layer=self.layer, progress=progress)
-            )
-        if self._featurizer is not None:
-            parts.append(self._featurizer.transform(list(sequences)))
-        return np.hstack(parts).astype(np.float32, copy=False)
+        return self.joined(sequences, self.feature_matrix(sequences), progress=progress)
+
+    def feature_matrix(self, sequences: Sequence[str]) -> NDArray[np.float32]:
+        """The features of cleaned sequences, (n, k); k = 0 where there are none."""
+        if self._featurizer is None:
+            return np.empty((len(sequences), 0), dtype=np.float32)
+        return np.asarray(self._featurizer.transform(list(sequences)), dtype=np.float32)
+
+    def joined(
+        self, sequences: Sequence[str] | Tokens, features: NDArray[np.float32], *, progress: bool = False
+    ) -> NDArray[np.float32]:
+        """The embedding of sequences or Tokens, and behind it their features: what the head sees, (n, f)."""
+        if self.model is None:
+            return features
+        embedding = self.model.embed(sequences, pooling=self.pooling, layer=self.layer, progress=progress)
+        return np.hstack([embedding, features])
 
     def outputs(
         self, sequences: Sequence[str] | str | Path, *, progress: bool = False
@@ -145,7 +161,8 @@ class Predictor:
         """Write the predictor as one directory: JSON, and safetensors (linear head) or skops.
 
         The directory appears complete or not at all; an earlier predictor in its place is replaced. Of the
-        base model only its name (or absolute directory), digest and precision are stored.
+        base model only its name (or absolute directory), digest and precision are stored. A tuned adapter
+        lies in adapter/, in PEFT's format, a model of which every weight was tuned in model/.
 
         Raises:
             ArgumentError: the directory cannot be written or holds something else, or the base model's
@@ -153,18 +170,30 @@ class Predictor:
         """
         description = self._description()
         with atomic_folder(directory, marker=DESCRIPTION) as folder:
-            write_predictor(folder, description, self.head)
+            self.write(folder, description)
+
+    def write(self, folder: Path, description: Description | None = None) -> None:
+        """Write the files of `save` into an empty folder."""
+        described = description or self._description()
+        if self.model is not None and self.tuned == "adapter":
+            self.model.unmerge_adapter()
+            self.model.save_adapter(folder / "adapter")
+            self.model.merge_adapter()
+        elif self.model is not None and self.tuned == "model":
+            self.model.save(folder / "model")
+        write_predictor(folder, described, self.head)
 
     def _description(self) -> Description:
         return Description(
             task=self.task,
-            model=None if self.model is None else _name_of(self.model),
+            model=self.base or (None if self.model is None else describe_model(self.model)),
             pooling=self.pooling,
             layer=None if self.layer is None else list(self.layer),
             features=self.features,
             inputs=self.n_inputs,
             hyperparameters=self.hyperparameters,
             metrics=self.metrics,
+            tuned=None if self.tuned is None else Tuned(self.tuned, {}),
         )
 
     @classmethod
@@ -191,7 +220,7 @@ class Predictor:
         """
         folder = Path(directory)
         stored = read_description(folder)
-        base = None if stored.model is None else _base_model(stored.model, model, device)
+        base = None if stored.model is None else stored_model(folder, stored, model, device)
         try:
             predictor = cls.untrained(
                 base, features=stored.features, pooling=stored.pooling, layer=stored.layer
@@ -203,6 +232,8 @@ class Predictor:
                 f"{folder} was trained on {stored.inputs} inputs, but its model and features give "
                 f"{predictor.n_inputs}; use the release of fastgenome that wrote it"
             )
+        if stored.tuned is not None:
+            predictor.tuned, predictor.base = stored.tuned.weights, stored.model
         predictor.task = stored.task
         predictor.metrics = stored.metrics
         predictor.hyperparameters = stored.hyperparameters
@@ -239,46 +270,3 @@ def _all_sequences(sequences: Sequence[str] | str | Path) -> list[str]:
             f"({first.reason}: {first.detail}); the command line skips and counts them"
         )
     return cleaned
-
-
-def _name_of(model: Model) -> BaseModel:
-    """What finds the model again; ArgumentError for one whose weights do not come from files."""
-    if model.sha256 is None:
-        raise ArgumentError(
-            f"the base model {model.name!r} was not loaded from files, so that the predictor could not be "
-            "loaded again; save the model, load it with fastgenome.load, and train on that"
-        )
-    dtype = str(model.dtype).removeprefix("torch.")
-    digests = (model.sha256, model.config_sha256, model.tokenizer_sha256)
-    return BaseModel(model.name, *digests, dtype, dict(model.options))
-
-
-def _base_model(base: BaseModel, model: str | Path | Model | None, device: str) -> Model:
-    from fastgenome.models import load
-
-    if model is None:
-        try:
-            loaded = load(base.name, device=device, dtype=base.dtype, **base.options)
-        except ModelError as error:
-            raise CheckpointError(
-                f"cannot load the base model; where it has moved, give model=: {error}"
-            ) from error
-    else:
-        options: dict[str, Any] = {"device": device, "dtype": base.dtype, **base.options}
-        loaded = load(model, **options) if isinstance(model, (str, Path)) else model
-    if loaded.sha256 != base.sha256:
-        raise CheckpointError(
-            f"the predictor was trained on {base.name!r} with weights of sha256 {base.sha256[:16]}…, "
-            f"but {loaded.name!r} has {(loaded.sha256 or 'none')[:16]}…; give the right one as model="
-        )
-    if loaded.config_sha256 != base.config_sha256:
-        raise CheckpointError(
-            f"the weights of {loaded.name!r} are those trained on, but its config.json describes another "
-            "network; give the right model as model="
-        )
-    if loaded.tokenizer_sha256 != base.tokenizer_sha256:
-        raise CheckpointError(
-            f"the weights of {loaded.name!r} are those trained on, but its tokens are not the same (another "
-            "vocabulary, species or prompt); give the right model as model="
-        )
-    return loaded

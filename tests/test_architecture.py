@@ -57,6 +57,8 @@ ROOMS = [
     ("cli_options", 5),
     ("cli_output", 5),
     ("cli_models", 5),
+    ("cli_finetune", 5),
+    ("cli_settings", 5),
     ("cli", 5),
 ]
 CORE_USERS = {"tokenizers", "features", "sequences", "genome"}
@@ -151,9 +153,12 @@ def test_all_names_exist_and_are_sorted() -> None:
 
 def test_all_is_the_public_interface() -> None:
     assert fastgenome.__all__ == [
+        "ARS",
+        "AdaLoRA",
         "DoRA",
         "Embedder",
         "FastgenomeError",
+        "Full",
         "GCContent",
         "IA3",
         "KmerFrequency",
@@ -163,6 +168,7 @@ def test_all_is_the_public_interface() -> None:
         "Probe",
         "ReadOptions",
         "Tokens",
+        "Training",
         "ZCurve",
         "__version__",
         "embed",
@@ -170,6 +176,7 @@ def test_all_is_the_public_interface() -> None:
         "load",
         "load_tokenizer",
         "pretrain",
+        "sweep",
         "track_emissions",
     ]
 

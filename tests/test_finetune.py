@@ -144,9 +144,9 @@ def test_finetune_reports_validation_and_counts_records(tmp_path: Path) -> None:
     ("arguments", "error", "message"),
     [
         ({"model": None}, ArgumentError, "model, features, or both"),
-        ({"method": "magic"}, ArgumentError, "method must be one of probe .*; got 'magic'"),
+        ({"method": "magic"}, ArgumentError, "method must be one of probe, .*; got 'magic'"),
         ({"features": ("colour",)}, ArgumentError, "no feature set 'colour'"),
-        ({"method": {"head": "linear"}}, ArgumentError, "probe or a config"),
+        ({"method": {"head": "linear"}}, ArgumentError, "probe, .* or a config"),
         ({"method": fg.Probe(pooling="colour")}, ArgumentError, "pooling must be"),
         ({"method": fg.Probe(layer=99)}, ArgumentError, "layer"),
         ({"method": fg.Probe(head=Ridge())}, ArgumentError, "no predict_proba"),

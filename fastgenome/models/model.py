@@ -191,6 +191,22 @@ class Model:
             store(embeddings, batch, self._pool(hidden, how).cpu().numpy())
         return embeddings
 
+    def pooled(
+        self,
+        tokens: Tokens,
+        *,
+        pooling: str | Sequence[str] | None = None,
+        layer: int | Sequence[int] | None = None,
+    ) -> Tensor:
+        """Embeddings (n, dim) float32 of Tokens in one pass and with gradients: what `embed` gives, to train.
+
+        The network's mode is left as it is. Raises as `embed`.
+        """
+        how, layers = self._pooling_plan(pooling, None), self.layer_indices(layer)
+        self._check_lengths(tokens.lengths, None)
+        hidden = self._run(tokens.ids, tokens.offsets, layers, attention=how.attends)
+        return self._pool(averaged(hidden) if self.defaults.average_layers else hidden, how)
+
     def token_embeddings(
         self,
         sequences: Sequence[str] | str | Path | Tokens,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,84 +11,91 @@ import numpy as np
 from fastgenome.errors import ArgumentError
 from fastgenome.prediction import Predictor
 from fastgenome.sequences import ReadOptions
+from fastgenome.training import run_folder
+from fastgenome.training.base_model import describe_model, tunable
 from fastgenome.training.head_fitting import check_estimator, fit_estimator_head, fit_linear_head
 from fastgenome.training.heads import Head
 from fastgenome.training.labelled import Labelled, check_labelled, read_labelled
+from fastgenome.training.methods import Full, chosen_method, method_name
 from fastgenome.training.metrics import evaluate
 from fastgenome.training.probe import Probe
 from fastgenome.training.targets import TaskKind, infer_task
+from fastgenome.training.tuning import Examples, run_digest, tune
+from fastgenome.training.tuning_config import Training
 
 if TYPE_CHECKING:
+    from fastgenome.adapters import AdapterConfig
     from fastgenome.models.model import Model
-
-METHODS: dict[str, type[Probe]] = {"probe": Probe}
 
 
 def finetune(
     data: Labelled,
     *,
     model: str | Model | None = "tiny",
-    method: str | Probe = "probe",
+    method: str | Probe | Full | AdapterConfig = "probe",
     validation: Labelled | None = None,
     features: str | Sequence[str] = (),
+    training: Training | None = None,
     task: TaskKind | None = None,
     label_columns: str | Sequence[str | int] = ("label",),
     reading: ReadOptions | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
     progress: bool = False,
 ) -> Predictor:
     """Train a predictor.
 
     Args:
         data: a labelled file (CSV, TSV, Parquet), or (sequences, labels).
-        model: name, directory or loaded model; None trains on the features alone.
-        method: "probe", or its settings as a frozen config such as ``Probe(head=RandomForestClassifier())``.
-        validation: labelled data to choose the penalty on and to report figures for; without them
-            the penalty is chosen by cross-validation. Never give the test set.
+        model: name, directory or loaded model, which stays as it is; None trains on the features alone.
+        method: "probe" (a head on the frozen embedding), "lora", "dora", "ia3", "full", or the settings of
+            one as a frozen config such as ``LoRA(rank=16)`` or ``Probe(head=RandomForestClassifier())``.
+        validation: labelled data to choose settings and the best weights on, and to report figures for.
+            Without them the probe's penalty is chosen by cross-validation, and tuning holds out a share of
+            ``data``. Never give the test set.
         features: any of "zcurve", "gc", "kmer", joined to the embedding.
+        training: how to tune; not for the probe.
         task: "binary", "multiclass", "multilabel" or "regression"; None reads it off the labels.
         label_columns: of a file; several are a multi-label target.
         reading: of files: the format, the columns of a table, and which records are used.
-        progress: show a bar while embedding.
+        out: folder for the predictor; of a tuning run also for its checkpoints, log, figures and plots.
+        resume: continue the run in ``out``, exactly; one that has ended is returned. False starts anew.
+        progress: show a bar.
 
     Returns:
-        A Predictor; its ``metrics`` hold the figures on the training and validation data and its
-        ``read_reports`` the account of what was read.
+        A Predictor; its ``metrics`` hold the figures on the training and validation data, its
+        ``hyperparameters`` what was chosen and its ``read_reports`` the account of what was read.
 
     Raises:
         ArgumentError: data of another type, an unknown method, feature, pooling or layer, neither model nor
-            features, or a head that does not fit the task.
-        InputError: data or labels cannot be used.
+            features, settings that do not fit the task or model, or training that diverges.
+        InputError: data or labels cannot be used. CheckpointError: ``out`` holds another or a damaged run.
     """
     check_labelled(data)
     if validation is not None:
         check_labelled(validation, "validation")
-    settings = _settings(method)
+    settings = chosen_method(method)
+    predictor = _untrained(settings, model, _names(features), training)
+    folder = None if out is None else run_folder.check_run_folder(out)
     columns = (label_columns,) if isinstance(label_columns, str) else tuple(label_columns)
-    predictor = Predictor.untrained(
-        model, features=_names(features), pooling=settings.pooling, layer=settings.layer
-    )
     train = read_labelled(data, label_columns=columns, min_length=predictor.min_length, reading=reading)
     predictor.read_reports["train"] = train.report
     predictor.task = infer_task(
         train.labels, kind=task, label_names=None if isinstance(data, tuple) else tuple(map(str, columns))
     )
-    if settings.head != "linear":
-        # Before the embedding, which takes long.
-        check_estimator(predictor.task, settings.head)
-    targets = predictor.task.encode(train.labels)
-    held: tuple[Any, Any] | None = None
+    examples = [(train.sequences, predictor.task.encode(train.labels))]
     if validation is not None:
-        extra = read_labelled(
+        held = read_labelled(
             validation, label_columns=columns, min_length=predictor.min_length, reading=reading
         )
-        predictor.read_reports["validation"] = extra.report
-        held_targets = predictor.task.encode(extra.labels)
-        held = (predictor.inputs(extra.sequences, progress=progress), held_targets)
-    inputs = predictor.inputs(train.sequences, progress=progress)
-    predictor.head = _fit(predictor, settings, inputs, targets, held)
-    predictor.metrics["train"] = evaluate(predictor.task, targets, predictor.head.outputs(inputs))
-    if held is not None:
-        predictor.metrics["validation"] = evaluate(predictor.task, held[1], predictor.head.outputs(held[0]))
+        predictor.read_reports["validation"] = held.report
+        examples.append((held.sequences, predictor.task.encode(held.labels)))
+    if not isinstance(settings, Probe):
+        training = training or Training()
+        return _tuned(predictor, settings, examples, training, folder, resume=resume, progress=progress)
+    _probed(predictor, settings, examples, progress=progress)
+    if folder is not None:
+        predictor.save(folder)
     return predictor
 
 
@@ -96,16 +104,37 @@ def _names(names: str | Sequence[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def _settings(method: str | Probe) -> Probe:
-    if isinstance(method, Probe):
-        return method
-    if not isinstance(method, str) or method not in METHODS:
-        raise ArgumentError(f"method must be one of {', '.join(METHODS)} or a config; got {method!r}")
-    return METHODS[method]()
+def _untrained(
+    settings: Probe | Full | AdapterConfig,
+    model: str | Model | None,
+    features: tuple[str, ...],
+    training: Training | None,
+) -> Predictor:
+    """Inputs without a head; a model that is to be tuned is the predictor's own."""
+    if isinstance(settings, Probe):
+        if training is not None:
+            raise ArgumentError("training: the probe tunes nothing; its settings are those of Probe")
+        return Predictor.untrained(model, features=features, pooling=settings.pooling, layer=settings.layer)
+    if model is None:
+        raise ArgumentError(f"method={method_name(settings)!r} tunes a model; got model=None")
+    training = training or Training()
+    own = tunable(model, dtype=training.dtype, full=isinstance(settings, Full))
+    return Predictor.untrained(own, features=features, pooling=training.pooling, layer=training.layer)
 
 
-def _fit(predictor: Predictor, settings: Probe, inputs: Any, targets: Any, held: Any) -> Head:
-    inputs = np.asarray(inputs, dtype=np.float64)
+def _probed(predictor: Predictor, settings: Probe, examples: list[Examples], *, progress: bool) -> None:
+    """Fit a head on the frozen embedding."""
+    if settings.head != "linear":
+        # Before the embedding, which takes long.
+        check_estimator(predictor.task, settings.head)
+    sets = [(predictor.inputs(sequences, progress=progress), targets) for sequences, targets in examples]
+    predictor.head = _fit(predictor, settings, *sets)
+    for name, (inputs, targets) in zip(("train", "validation"), sets, strict=False):
+        predictor.metrics[name] = evaluate(predictor.task, targets, predictor.head.outputs(inputs))
+
+
+def _fit(predictor: Predictor, settings: Probe, train: tuple[Any, Any], held: Any = None) -> Head:
+    inputs, targets = np.asarray(train[0], dtype=np.float64), train[1]
     if settings.head == "linear":
         head, predictor.hyperparameters = fit_linear_head(
             predictor.task, inputs, targets, validation=held, seed=int(settings.seed)
@@ -113,3 +142,41 @@ def _fit(predictor: Predictor, settings: Probe, inputs: Any, targets: Any, held:
         return head
     predictor.hyperparameters = {"head": repr(settings.head)}
     return fit_estimator_head(predictor.task, inputs, targets, settings.head)
+
+
+def _tuned(
+    predictor: Predictor,
+    method: Full | AdapterConfig,
+    examples: list[Examples],
+    training: Training,
+    folder: Path | None,
+    *,
+    resume: bool,
+    progress: bool,
+) -> Predictor:
+    """Tune the model, in a folder that a killed run can be continued from."""
+    train, validation = (*examples, None)[:2]
+    assert train is not None
+    if folder is None:
+        tune(predictor, method, train, validation, training=training, progress=progress)
+        return predictor
+    assert predictor.model is not None
+    # Before the training, which takes long.
+    describe_model(predictor.model)
+    settings = run_digest(predictor, method, training, examples)
+    if resume and run_folder.is_finished(folder, settings):
+        finished = Predictor.load(folder, device=str(predictor.model.device))
+        finished.read_reports = predictor.read_reports
+        return finished
+    checkpoints = run_folder.begin(folder, settings, keep=training.keep, resume=resume)
+    run = tune(
+        predictor,
+        method,
+        train,
+        validation,
+        training=training,
+        checkpoints=checkpoints,
+        progress=progress,
+    )
+    run_folder.end(folder, predictor, run, settings)
+    return predictor

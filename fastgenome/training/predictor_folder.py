@@ -1,12 +1,13 @@
-"""The files of a saved predictor: predictor.json, and the head in safetensors or skops."""
+"""The files of a saved predictor: predictor.json, the head in safetensors or skops, and tuned weights."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -15,10 +16,13 @@ from fastgenome.errors import ArgumentError, CheckpointError
 from fastgenome.training.heads import EstimatorHead, Head, LinearHead
 from fastgenome.training.targets import Task
 
-FORMAT = 1
+# 2 has tuned weights beside the head; without them 1 is written, which earlier releases read too.
+FORMATS = (1, 2)
 DESCRIPTION = "predictor.json"
 LINEAR = "head.safetensors"
 ESTIMATOR = "head.skops"
+
+TunedWeights = Literal["adapter", "model"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,19 @@ class BaseModel:
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """What of the model was tuned: an adapter, in the folder "adapter", or every weight, in "model".
+
+    `files` are the digests of all files beside predictor.json.
+    """
+
+    weights: TunedWeights
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Description:
-    """What predictor.json holds; `inputs` is the width of what the head sees."""
+    """What predictor.json holds: `inputs` is what the head sees; without `tuned` the model is frozen."""
 
     task: Task
     model: BaseModel | None
@@ -48,10 +63,11 @@ class Description:
     inputs: int
     hyperparameters: dict[str, Any]
     metrics: dict[str, dict[str, float]]
+    tuned: Tuned | None = None
 
 
 def write_predictor(folder: Path, description: Description, head: Head) -> None:
-    """Write the head and the description into an existing folder."""
+    """Write head and description into an existing folder, which holds the tuned weights if there are any."""
     if isinstance(head, LinearHead):
         from safetensors.numpy import save
 
@@ -63,8 +79,30 @@ def write_predictor(folder: Path, description: Description, head: Head) -> None:
 
         assert isinstance(head, EstimatorHead)
         skops.io.dump(head.estimator, folder / ESTIMATOR)
-    content = {"format": FORMAT, "fastgenome": __version__, **asdict(description)}
+    content = {"format": FORMATS[0], "fastgenome": __version__, **asdict(description)}
+    if description.tuned is None:
+        del content["tuned"]
+    else:
+        content |= {"format": FORMATS[1], "tuned": {**content["tuned"], "files": _digests(folder)}}
     (folder / DESCRIPTION).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """sha256 of the files in a folder and its folders, by their path in it, but for predictor.json."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DESCRIPTION)
+    names = (path.relative_to(folder).as_posix() for path in paths)
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+
+
+def check_files(folder: Path, tuned: Tuned) -> None:
+    """CheckpointError unless the files of a tuned predictor are those that were written."""
+    for name, digest in tuned.files.items():
+        try:
+            found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        except OSError as error:
+            raise CheckpointError(f"{folder / name} cannot be read: {error.strerror}") from None
+        if found != digest:
+            raise CheckpointError(f"{folder / name} is not the file that was written; it is damaged")
 
 
 def read_description(folder: Path) -> Description:
@@ -78,8 +116,10 @@ def read_description(folder: Path) -> Description:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder} is no readable predictor: {error}") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not of format {FORMAT}; use a newer fastgenome")
+    if not isinstance(content, dict) or content.get("format") not in FORMATS:
+        raise CheckpointError(
+            f"{path} is not of format {FORMATS[0]} or {FORMATS[-1]}; use a newer fastgenome"
+        )
     try:
         base = _take(content, "model", dict, type(None))
         return Description(
@@ -91,6 +131,7 @@ def read_description(folder: Path) -> Description:
             inputs=_take(content, "inputs", int),
             hyperparameters=_take(content, "hyperparameters", dict),
             metrics=_take(content, "metrics", dict),
+            tuned=_tuned(content["tuned"]) if "tuned" in content else None,
         )
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
@@ -106,6 +147,18 @@ def _base_model(content: dict[str, Any]) -> BaseModel:
     if not options.keys() <= {"species", "prompt"} or not all(isinstance(v, str) for v in options.values()):
         raise ArgumentError(f"'options' is {options!r}, expected texts for species or prompt")
     return BaseModel(name, weights, config, tokenizer, dtype, options)
+
+
+def _tuned(content: Any) -> Tuned:
+    if not isinstance(content, dict):
+        raise ArgumentError(f"'tuned' is {content!r}, expected dict")
+    weights, files = _take(content, "weights", str), _take(content, "files", dict)
+    if weights not in get_args(TunedWeights):
+        raise ArgumentError(f"'weights' is {weights!r}, expected adapter or model")
+    inside = all(".." not in Path(name).parts and not Path(name).is_absolute() for name in files)
+    if not inside or not any(name.startswith(f"{weights}/") for name in files):
+        raise ArgumentError(f"'files' must name the files of the {weights}, got {sorted(files)[:5]}")
+    return Tuned(weights, files)
 
 
 def _task(content: dict[str, Any]) -> Task:

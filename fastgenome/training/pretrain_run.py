@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import time
 from collections.abc import Sequence
@@ -15,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastgenome.atomic import atomic_file
 from fastgenome.emissions import Footprint, track_emissions
 from fastgenome.progress import Advance, progress_bar
 from fastgenome.training.corpus import Bases, Corpus, DividedCorpus, Mask, hide_bases, sample_crops
@@ -30,6 +27,7 @@ from fastgenome.training.held_out import (
 from fastgenome.training.markov import MarkovModel
 from fastgenome.training.masked_language import check_converging, masked_loss, masked_nats
 from fastgenome.training.pretrain_report import PretrainReport, SourceReport
+from fastgenome.training.run_log import write_rows
 from fastgenome.training.state import load_state, save_state
 
 if TYPE_CHECKING:
@@ -84,7 +82,7 @@ class PretrainRun:
                     losses = self._steps_to_checkpoint(advance)
                 self._add_energy(footprint)
                 self._record(losses)
-                self._write_curve(folder / CURVE_FILE)
+                write_rows(folder / CURVE_FILE, self.curve)
                 stored = {name: getattr(self, name) for name in _PROGRESS}
                 save_state(state, self.model.network, self.optimizer, settings=settings, progress=stored)
 
@@ -209,11 +207,3 @@ class PretrainRun:
             "perplexity": perplexity,
         }
         self.curve.append(row)
-
-    def _write_curve(self, path: Path) -> None:
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, fieldnames=list(self.curve[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.curve)
-        with atomic_file(path) as file:
-            file.write(text.getvalue().encode())

@@ -1,14 +1,15 @@
-"""The state of a training run on disk: one safetensors file, replaced as a whole."""
+"""Weights and AdamW moments of a training run as named tensors, and as one file replaced as a whole."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fastgenome.atomic import atomic_file
 from fastgenome.errors import CheckpointError
@@ -17,6 +18,50 @@ from fastgenome.errors import CheckpointError
 def digest(*parts: object) -> str:
     """sha256 of the parts' JSON: names the settings that a run was started with."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def training_tensors(
+    parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Weights and moments under the names weight.… and optimizer.{key}.…, contiguous on the CPU."""
+    tensors = {f"weight.{name}": parameter.detach() for name, parameter in parameters.items()}
+    for name, parameter in parameters.items():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).detach()
+    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+
+
+@torch.no_grad()
+def restore_training(
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, Tensor],
+    *,
+    source: str | Path,
+) -> None:
+    """Put what training_tensors gave back; CheckpointError, which names `source`, where it does not fit."""
+    stored = {
+        name.removeprefix("weight."): tensor for name, tensor in tensors.items() if name.startswith("weight.")
+    }
+    if stored.keys() != parameters.keys():
+        raise CheckpointError(
+            f"{source} holds other parameters: {sorted(stored.keys() ^ parameters.keys())[:5]}"
+        )
+    for name, parameter in parameters.items():
+        if stored[name].shape != parameter.shape:
+            raise CheckpointError(
+                f"{source}: {name} has shape {tuple(stored[name].shape)}, expected {tuple(parameter.shape)}"
+            )
+        parameter.copy_(stored[name])
+        moments = {
+            key: tensors[f"optimizer.{key}.{name}"]
+            for key in ("step", "exp_avg", "exp_avg_sq")
+            if f"optimizer.{key}.{name}" in tensors
+        }
+        if moments:
+            optimizer.state[parameter] = {
+                key: value if key == "step" else value.to(parameter.device) for key, value in moments.items()
+            }
 
 
 def save_state(
@@ -38,11 +83,7 @@ def save_state(
     """
     from safetensors.torch import save
 
-    tensors = {f"weight.{name}": value.detach().cpu() for name, value in network.named_parameters()}
-    for name, parameter in network.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).detach().cpu()
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    tensors = training_tensors(dict(network.named_parameters()), optimizer)
     with atomic_file(path) as file:
         file.write(save(tensors, metadata={"settings": settings, "progress": json.dumps(progress)}))
 
@@ -68,22 +109,6 @@ def load_state(
             f"{path} belongs to a run with other data or settings; "
             "continue with those, choose another folder, or pass resume=False (--no-resume)"
         )
-    parameters = dict(network.named_parameters())
-    stored = {name.removeprefix("weight.") for name in tensors if name.startswith("weight.")}
-    if stored != set(parameters):
-        raise CheckpointError(f"{path} holds other parameters: {sorted(stored ^ set(parameters))[:5]}")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[f"weight.{name}"])
-            moments = {
-                key: tensors[f"optimizer.{key}.{name}"]
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"optimizer.{key}.{name}" in tensors
-            }
-            if moments:
-                optimizer.state[parameter] = {
-                    key: value if key == "step" else value.to(parameter.device)
-                    for key, value in moments.items()
-                }
+    restore_training(dict(network.named_parameters()), optimizer, tensors, source=path)
     progress: dict[str, Any] = json.loads(metadata["progress"])
     return progress

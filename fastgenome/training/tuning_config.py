@@ -1,0 +1,117 @@
+"""How the weights of a model are tuned: the settings that all tuned methods share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Literal, get_args
+
+from fastgenome.errors import ArgumentError
+
+Precision = Literal["auto", "float32", "bfloat16"]
+HeadInit = Literal["probe", "zero"]
+Criterion = Literal["loss", "mcc", "accuracy", "f1", "auc", "pr_auc", "brier", "r2", "pearson", "spearman"]
+
+_CHOICES = {"dtype": Precision, "head_init": HeadInit}
+
+# Least values of whole numbers; those of the second may be None.
+_WHOLE = {"epochs": 1, "batch_size": 1, "batch_tokens": 1, "keep": 1, "seed": 0}
+_WHOLE_OR_NONE = {"patience": 1, "evaluate_every": 1, "checkpoint_every": 1}
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "learning_rate": (lambda value: 0 < value < math.inf, "above 0"),
+    "warmup": (lambda value: 0 <= value < 1, "from 0 to below 1"),
+    "weight_decay": (lambda value: 0 <= value < math.inf, "of at least 0"),
+    "clip": (lambda value: value > 0, "above 0 (inf: no clipping)"),
+    "held_out": (lambda value: 0 < value <= 0.5, "above 0, to 0.5"),
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model is tuned, whatever the method.
+
+    Attributes:
+        epochs: passes over the training data.
+        learning_rate: highest of AdamW; None is the method's own, see ``LEARNING_RATES``. It rises over the
+            share ``warmup`` of the steps and then falls linearly to 0.
+        batch_size: sequences of one optimizer step.
+        batch_tokens: most rows of one pass through the network; as many passes as a batch needs add up to
+            exactly its gradient.
+        weight_decay: of matrices; vectors (biases, gains, singular values) have none.
+        clip: highest norm of the gradient.
+        dtype: "auto" is float32 on a CPU and, on a GPU that computes it, bfloat16 for the frozen products;
+            what is trained is float32 always.
+        gradient_checkpointing: keep only the layers' inputs for the backward pass.
+        class_weights: "balanced", one weight for each class, or of a multi-label task for each label's 1.
+        head_init: "probe" begins with the linear probe of the frozen embedding (linear probing, then
+            fine-tuning: Kumar et al. 2022), "zero" with a head of zeros.
+        criterion: figure of the validation data that chooses the best weights; None is mcc, or r2 of a
+            regression.
+        held_out: share of the training data that is held out for this where there are no validation data.
+        patience: evaluations without a better figure after which training ends; None: never.
+        evaluate_every, checkpoint_every: optimizer steps; None is once an epoch.
+        keep: checkpoints that are kept, the newest.
+        pooling, layer: see ``Model.embed``; None is the model's own way.
+        seed: of everything random.
+    """
+
+    epochs: int = 3
+    learning_rate: float | None = None
+    batch_size: int = 32
+    batch_tokens: int = 16_384
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    dtype: Precision = "auto"
+    gradient_checkpointing: bool = False
+    class_weights: Literal["balanced"] | tuple[float, ...] | None = None
+    head_init: HeadInit = "probe"
+    criterion: Criterion | None = None
+    held_out: float = 0.1
+    patience: int | None = None
+    evaluate_every: int | None = None
+    checkpoint_every: int | None = None
+    keep: int = 2
+    pooling: str | None = None
+    layer: int | Sequence[int] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (_WHOLE | _WHOLE_OR_NONE).items():
+            value = getattr(self, name)
+            if value is None and name in _WHOLE_OR_NONE:
+                continue
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            if not whole or not least <= int(value) < 2**32:
+                raise ArgumentError(f"{name} must be a whole number from {least} to 2**32 - 1; got {value!r}")
+        for name, (within, expected) in _RANGES.items():
+            value = getattr(self, name)
+            if value is None and name == "learning_rate":
+                continue
+            if not isinstance(value, Real) or isinstance(value, bool) or not within(float(value)):
+                raise ArgumentError(f"{name} must be a number {expected}; got {value!r}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in get_args(choices):
+                raise ArgumentError(
+                    f"{name} must be one of {', '.join(get_args(choices))}; got {getattr(self, name)!r}"
+                )
+        if self.criterion is not None and self.criterion not in get_args(Criterion):
+            raise ArgumentError(
+                f"criterion must be one of {', '.join(get_args(Criterion))}; got {self.criterion!r}"
+            )
+        if not isinstance(self.gradient_checkpointing, bool):
+            raise ArgumentError(f"gradient_checkpointing must be a bool; got {self.gradient_checkpointing!r}")
+        self._check_class_weights()
+
+    def _check_class_weights(self) -> None:
+        weights = self.class_weights
+        if weights is None or weights == "balanced":
+            return
+        numbers = isinstance(weights, Sequence) and not isinstance(weights, str)
+        if not numbers or not all(isinstance(w, Real) and 0 < float(w) < math.inf for w in weights):
+            raise ArgumentError(
+                f'class_weights must be None, "balanced" or a sequence of positive numbers; got {weights!r}'
+            )
+        object.__setattr__(self, "class_weights", tuple(map(float, weights)))

@@ -1,0 +1,304 @@
+"""Tuning runs that are killed, resumed, or find their checkpoints damaged."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from planted_motifs import planted_motifs
+from safetensors.torch import load_file
+from small_checkpoints import write_tiny
+
+import fastgenome as fg
+from fastgenome.errors import CheckpointError
+from fastgenome.training.tuning_checkpoint import Checkpoint, CheckpointFolder, read_checkpoint
+from fastgenome.training.tuning_run import TuningRun
+
+TESTS = Path(__file__).resolve().parent
+CORRUPTIONS = int(os.environ.get("FASTGENOME_CORRUPTIONS", "200"))
+METHODS = {
+    "lora": fg.LoRA(rank=2, dropout=0.3),
+    "ars": fg.ARS(initial_rank=4, target_rank=2, allocation_interval=1, orthogonality=0.1),
+    "full": fg.Full(),
+}
+TRAINING = fg.Training(
+    epochs=2, batch_size=8, batch_tokens=40, learning_rate=5e-3, evaluate_every=3, checkpoint_every=2, keep=3
+)
+
+# Each run in a process of its own, which is killed after each of some optimizer steps. All come from one that
+# has imported everything, since that takes the longest.
+_KILLED = """
+import os, signal, sys
+import matplotlib.backends.backend_agg, matplotlib.figure, scipy.stats, sklearn.linear_model, sklearn.metrics
+import torch._dynamo
+import fastgenome.models
+sys.path.insert(0, {tests!r})
+import test_tuning_resume as t
+from fastgenome.training.tuning_run import TuningRun
+one_step = TuningRun._one_step
+for out, method, steps in {runs!r}:
+    for step in steps:
+        child = os.fork()
+        if child == 0:
+            def killed(run):
+                one_step(run)
+                if run.step == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            TuningRun._one_step = killed
+            t.tune_in(out, {model!r}, method)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+"""
+
+
+def tune_in(out: str | Path, model: str | Path, method: str, *, resume: bool = True) -> fg.Predictor:
+    torch.set_num_threads(1)
+    return fg.finetune(
+        planted_motifs(60, seed=1),
+        model=model,
+        method=METHODS[method],
+        validation=planted_motifs(20, seed=2),
+        features="gc",
+        training=TRAINING,
+        out=out,
+        resume=resume,
+    )
+
+
+def same_tensors(*runs: Path) -> bool:
+    """Whether all that two runs learned is the same, bit for bit."""
+    first, second = (
+        {f"{p.name}:{name}": t for p in run.rglob("*.safetensors") for name, t in load_file(p).items()}
+        for run in runs
+    )
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("models") / "small")
+
+
+def test_killed_runs_resume_bit_for_bit(small: Path, tmp_path: Path) -> None:
+    kills = {"lora": (1, 7, 8, 13), "ars": (5, 14), "full": (9,)}
+    runs = [(str(tmp_path / method), method, steps) for method, steps in kills.items()]
+    code = _KILLED.format(tests=str(TESTS), runs=runs, model=str(small))
+    subprocess.run([sys.executable, "-c", code], check=True)
+    for method, steps in kills.items():
+        out, whole = tmp_path / method, tmp_path / f"{method}-whole"
+        assert not (out / "predictor.json").exists()
+        tune_in(whole, small, method)
+        # The step after which the process died was not stored yet.
+        assert begun_at(out, small, method) == (steps[-1] - 1) // 2 * 2
+        assert same_tensors(whole, out)
+        for table in ("validation.csv", *(["ranks.csv"] if method == "ars" else [])):
+            assert (out / table).read_text() == (whole / table).read_text()
+        assert not (out / "training").exists()
+
+
+def begun_at(out: Path, model: Path, method: str, *, resume: bool = True) -> int:
+    """End a run; the step at which it began or went on."""
+    begun: list[int] = []
+    train = TuningRun.train
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TuningRun, "train", lambda run, *a, **k: (begun.append(run.step), train(run, *a, **k)))
+        tune_in(out, model, method, resume=resume)
+    return begun[0]
+
+
+def test_run_killed_at_any_moment_resumes(small: Path, tmp_path: Path) -> None:
+    """The kill comes from outside: while a file is written, too."""
+    tune_in(tmp_path / "whole", small, "lora")
+    out = tmp_path / "broken"
+    code = f"import test_tuning_resume as t; t.tune_in({str(out)!r}, {str(small)!r}, 'lora')"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=TESTS)
+    while process.poll() is None and not list((out / "training").glob("step-*")):
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    with warnings.catch_warnings():
+        # A half-written checkpoint has no name yet, so nothing is found damaged.
+        warnings.simplefilter("error")
+        tune_in(out, small, "lora")
+    assert same_tensors(tmp_path / "whole", out)
+
+
+def test_finished_run_is_returned_at_once(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tune_in(tmp_path / "run", small, "lora")
+    files = {p.name for p in (tmp_path / "run").iterdir()}
+    assert {"predictor.json", "head.safetensors", "adapter", "log.csv", "metrics.json"} <= files
+    report = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert report["metrics"] == first.metrics
+    assert report["steps"] == 16
+    rows = (tmp_path / "run" / "log.csv").read_text().splitlines()
+    assert {"step", "loss", "learning_rate", "bases_per_second", "memory_mb"} <= set(rows[0].split(","))
+    assert rows[-1].startswith("16,2.0,")
+    monkeypatch.setattr(TuningRun, "train", None)
+    again = tune_in(tmp_path / "run", small, "lora")
+    sequences = planted_motifs(9, seed=3)[0]
+    np.testing.assert_array_equal(again.predict_proba(sequences), first.predict_proba(sequences))
+    with pytest.raises(CheckpointError, match="a finished run with other data or settings"):
+        tune_in(tmp_path / "run", small, "full")
+
+
+class Killed(Exception):
+    pass
+
+
+def interrupt(out: Path, model: Path, step: int = 9) -> None:
+    """Leave a run that ended with an exception after some steps."""
+    one_step = TuningRun._one_step
+
+    def stopped(run: TuningRun) -> None:
+        if run.step == step:
+            raise Killed
+        one_step(run)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TuningRun, "_one_step", stopped)
+        with pytest.raises(Killed):
+            tune_in(out, model, "lora")
+
+
+def test_resume_refuses_another_run(small: Path, tmp_path: Path) -> None:
+    interrupt(tmp_path / "run", small)
+    with pytest.raises(CheckpointError, match="other data or settings"):
+        tune_in(tmp_path / "run", small, "full")
+
+
+def test_run_without_resume_starts_anew(small: Path, tmp_path: Path) -> None:
+    interrupt(tmp_path / "run", small)
+    tune_in(tmp_path / "whole", small, "lora")
+    assert begun_at(tmp_path / "run", small, "lora", resume=False) == 0
+    assert same_tensors(tmp_path / "whole", tmp_path / "run")
+
+
+def test_damaged_checkpoint_is_passed_over_with_a_message(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    interrupt(out, small)
+    stored = sorted((out / "training").glob("step-*"))
+    assert [path.name for path in stored] == ["step-000000004", "step-000000006", "step-000000008"]
+    state = stored[-1] / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="step-000000008: .* trying the checkpoint before it"):
+        tune_in(out, small, "lora")
+    tune_in(tmp_path / "whole", small, "lora")
+    assert same_tensors(tmp_path / "whole", out)
+
+
+def test_run_whose_checkpoints_are_all_damaged_is_refused(small: Path, tmp_path: Path) -> None:
+    interrupt(tmp_path / "run", small)
+    for path in (tmp_path / "run").rglob("state.safetensors"):
+        path.unlink()
+    with (
+        pytest.warns(UserWarning, match="trying the checkpoint before it"),
+        pytest.raises(CheckpointError, match=r"no checkpoint in .* is intact"),
+    ):
+        tune_in(tmp_path / "run", small, "lora")
+
+
+def damage(path: Path, rng: np.random.Generator) -> None:
+    """Cut a file short, or flip one of its bits."""
+    data = bytearray(path.read_bytes())
+    place = int(rng.integers(len(data)))
+    if rng.random() < 0.3:
+        del data[place:]
+    else:
+        data[place] ^= 1 << int(rng.integers(8))
+    path.write_bytes(bytes(data))
+
+
+def test_no_damaged_checkpoint_loads(small: Path, tmp_path: Path) -> None:
+    interrupt(tmp_path / "run", small)
+    good = sorted((tmp_path / "run" / "training").glob("step-*"))[-1]
+    rng = np.random.default_rng(0)
+    read_checkpoint(good)
+    loaded = 0
+    for n in range(CORRUPTIONS):
+        bad = tmp_path / "bad"
+        shutil.rmtree(bad, ignore_errors=True)
+        shutil.copytree(good, bad)
+        damage(bad / ("manifest.json" if n % 2 else "state.safetensors"), rng)
+        try:
+            read_checkpoint(bad)
+            loaded += 1
+        except CheckpointError:
+            pass
+    assert loaded == 0
+
+
+def test_no_damaged_predictor_loads(small: Path, tmp_path: Path) -> None:
+    tune_in(tmp_path / "run", small, "lora")
+    described = json.loads((tmp_path / "run" / "predictor.json").read_text())
+    names = sorted(described["tuned"]["files"])
+    assert names == ["adapter/adapter_config.json", "adapter/adapter_model.safetensors", "head.safetensors"]
+    rng = np.random.default_rng(0)
+    for n in range(60):
+        path = tmp_path / "run" / names[n % 3]
+        whole = path.read_bytes()
+        damage(path, rng)
+        with pytest.raises(CheckpointError):
+            fg.Predictor.load(tmp_path / "run")
+        path.write_bytes(whole)
+    fg.Predictor.load(tmp_path / "run")
+
+
+def test_checkpoint_folder_keeps_the_newest(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, "settings", keep=2)
+    assert folder.newest() is None
+    for step in (5, 10, 15):
+        folder.save(Checkpoint(step, {"w": torch.full((3,), float(step))}, {"figure": 0.1 + 0.2}))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000010", "step-000000015"]
+    newest = folder.newest()
+    assert newest is not None
+    assert (newest.step, newest.progress) == (15, {"figure": 0.1 + 0.2})
+    assert torch.equal(newest.tensors["w"], torch.full((3,), 15.0))
+
+
+_PREDICT = """
+import sys, numpy as np, fastgenome as fg
+for folder in sys.argv[1:6]:
+    np.save(folder + ".npy", fg.Predictor.load(folder).predict_proba(sys.argv[6:]))
+"""
+
+
+def test_predictor_predicts_the_same_in_another_process(small: Path, tmp_path: Path) -> None:
+    data, sequences = planted_motifs(40, seed=1), planted_motifs(12, seed=3)[0]
+    # On its own data a run gets better for certain, so that the best weights are not those of the start.
+    training = fg.Training(epochs=4, learning_rate=1e-3, batch_size=8, criterion="loss")
+    expected = {}
+    for method in ("lora", "dora", "ia3", "ars", "full"):
+        predictor = fg.finetune(
+            data, model=small, method=METHODS.get(method, method), validation=data, training=training
+        )
+        assert predictor.hyperparameters["best_step"] > 0
+        predictor.save(tmp_path / method)
+        expected[tmp_path / method] = predictor.predict_proba(sequences)
+    command = [sys.executable, "-c", _PREDICT, *expected, *sequences]
+    subprocess.run(command, check=True)
+    for folder, probabilities in expected.items():
+        np.testing.assert_allclose(np.load(f"{folder}.npy"), probabilities, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["lora", "ars", "full"])
+def test_loaded_predictor_saves_itself_again(small: Path, tmp_path: Path, method: str) -> None:
+    predictor = tune_in(tmp_path / "first", small, method)
+    # A model that is given stays as it is.
+    model = fg.load(small, dtype="float32")
+    before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+    fg.Predictor.load(tmp_path / "first", model=model).save(tmp_path / "second")
+    assert not model.adapters.configs
+    assert all(torch.equal(before[name], t) for name, t in model.network.state_dict().items())
+    again = fg.Predictor.load(tmp_path / "second")
+    sequences = planted_motifs(12, seed=3)[0]
+    np.testing.assert_allclose(again.predict_proba(sequences), predictor.predict_proba(sequences), atol=1e-6)
+    assert again.base == fg.Predictor.load(tmp_path / "first").base
