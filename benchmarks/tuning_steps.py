@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import shutil
 import statistics
 import tempfile
 import time
@@ -24,13 +23,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count, product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import peft
 import torch
-import transformers
-from models import DATA, cosine, fill, sequences
+from models import cosine, fill
 from pages import write_between
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -43,121 +41,35 @@ from tuning_peer import (
     peft_config,
     with_peft,
 )
+from tuning_shapes import METHODS, SHAPES, Base, Batch, load, make_base, make_batch
 from tuning_steps_table import BEGIN, END, PAGE, judged, render
 
 import fastgenome as fg
-from fastgenome.adapters.adalora import AdaLoRA
+from fastgenome.adapters.attach import adapted_layers
 from fastgenome.memory import freed_memory_kept
 from fastgenome.models.model import Model
-from fastgenome.tokenizers import Tokens
 from fastgenome.training.methods import prepare, rank_allocator
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "tuning_steps.json"
 
 RATE, TOTAL_STEPS, ADAPTERS = 1e-4, 10_000, 8
-COMMON = {
-    "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "attn_implementation": "sdpa",
-}  # fmt: skip
-TINY = {
-    "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "word_embed_proj_dim": 64,
-    "ffn_dim": 128, "intermediate_size": 128,
-}  # fmt: skip
-
-
-class Shape(NamedTuple):
-    """A network of transformers, its vocabulary's files and how its modules' names end by role."""
-
-    network: str
-    config: dict[str, Any]
-    vocabulary: dict[str, str]
-    modules: dict[str, str]
-
-
-SHAPES = {
-    "OPT-125M": Shape(
-        "OPTModel",
-        COMMON | {
-            "vocab_size": 50272, "ffn_dim": 3072, "word_embed_proj_dim": 768, "max_position_embeddings": 2048,
-            "dropout": 0.0, "attention_dropout": 0.0,
-        },
-        {"vocab.json": "opt/gpt2-vocab.json", "merges.txt": "opt/gpt2-merges.txt"},
-        {"query": "q_proj", "key": "k_proj", "value": "v_proj", "ffn_in": "fc1", "ffn_out": "fc2"},
-    ),
-    "BERT-base": Shape(
-        "BertModel",
-        COMMON | {
-            "vocab_size": 4101, "intermediate_size": 3072, "max_position_embeddings": 512,
-            "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
-        },
-        {"vocab.txt": "dnabert/vocab_6.txt"},
-        {
-            "query": "query", "key": "key", "value": "value", "ffn_in": r"intermediate\.dense",
-            "ffn_out": r"layer\.\d+\.output\.dense",
-        },
-    ),
-}  # fmt: skip
-
-METHODS: dict[str, Callable[[float], Any]] = {
-    "LoRA": lambda dropout: fg.LoRA(dropout=dropout),
-    "DoRA": lambda dropout: fg.DoRA(dropout=dropout),
-    "AdaLoRA": lambda dropout: AdaLoRA(
-        dropout=dropout,
-        targets=("query", "key", "value", "ffn_in", "ffn_out"),
-        allocation_warmup=0,
-        allocation_final=0,
-        allocation_interval=1,
-    ),
-}
-
-
-class Base(NamedTuple):
-    """A network of transformers, the folder of its files and the head of all sides."""
-
-    shape: Shape
-    network: nn.Module
-    folder: Path
-    head: nn.Linear
-
-
-class Batch(NamedTuple):
-    """Tokens of real sequences and a label for each."""
-
-    kind: str
-    tokens: Tokens
-    labels: Tensor
-
-
-def make_base(shape: Shape, folder: Path, *, quick: bool) -> Base:
-    """Random weights, saved as published."""
-    torch.manual_seed(0)
-    cls = getattr(transformers, shape.network)
-    known = {name: value for name, value in TINY.items() if name in shape.config} if quick else {}
-    options = {"add_pooling_layer": False} if shape.network == "BertModel" else {}
-    network = cls(cls.config_class(**shape.config | known), **options).eval().requires_grad_(False)
-    network.save_pretrained(folder)
-    for name, source in shape.vocabulary.items():
-        shutil.copyfile(DATA / "tokenizers" / source, folder / name)
-    return Base(shape, network, folder, nn.Linear(network.config.hidden_size, 2))
-
-
-def make_batch(model: Model, kind: str, tokens: int) -> Batch:
-    """About so many tokens of sequences of one length, or of four."""
-    mean = model.tokenizer(sequences(kind, 64)).lengths.mean()
-    chosen = sequences(kind, max(4, round(tokens / mean / 4) * 4))
-    return Batch(kind, model.tokenizer(chosen), torch.arange(len(chosen)) % 2)
-
-
-def load(base: Base, dtype: str) -> Model:
-    return fg.load(base.folder, device="cpu", dtype=dtype)
 
 
 @torch.no_grad()
 def randomise(model: Model, name: str, seed: int) -> None:
-    """Move an adapter away from its start, where it does nothing."""
+    """Move an adapter so far from its start, where it does nothing, that it changes the loss."""
     generator = torch.Generator().manual_seed(seed)
-    for parameter in model.adapter_parameters(name=name):
-        parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.02)
+    branches = [branch for layer in adapted_layers(model.network).values() for branch in layer.branches(name)]
+    for branch in branches:
+        if branch.values is not None:
+            # They multiply A and B of some hundredths, which the regulariser wants to be orthonormal.
+            moved: list[tuple[Tensor | None, float]] = [(branch.values, 5.0)]
+        else:
+            moved = [(part, 0.1) for part in (branch.up, branch.gain, branch.input_gain)]
+        for part, size in moved:
+            if part is not None:
+                part.add_(torch.randn(part.shape, generator=generator), alpha=size)
 
 
 def saved(model: Model, name: str) -> dict[str, Tensor]:
@@ -294,7 +206,7 @@ def measure_prediction(base: Base, batch: Batch, dtype: str, rounds: int) -> dic
 def stored_results() -> dict[str, Any]:
     """Earlier results, without those of other versions."""
     versions = {name: module.__version__ for name, module in (("torch", torch), ("peft", peft))}
-    machine = {"processor": platform.processor(), "threads": torch.get_num_threads()}
+    machine = {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
     head = {"command": "python benchmarks/tuning_steps.py", "machine": machine, "versions": versions}
     if RESULTS.is_file():
         earlier: dict[str, Any] = json.loads(RESULTS.read_text())
@@ -338,7 +250,7 @@ def measure(options: argparse.Namespace, results: dict[str, Any], keep: Callable
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=4096, help="about so many for each batch")
+    parser.add_argument("--tokens", type=int, default=2048, help="about so many for each batch")
     parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
     parser.add_argument("--batches", nargs="+", choices=("equal", "mixed"), default=["equal", "mixed"])

@@ -87,7 +87,7 @@ def run_method(name: str, method: str, epochs: int) -> dict[str, Any]:
         if best is None or reached > best[0]:
             best = reached, predictor, run
     _, predictor, run = best
-    targets = predictor.task.encode([[label] for label in task.test[1]])
+    targets = predictor.task.encode(task.test[1])
     figures = evaluate(predictor.task, targets, predictor.outputs(task.test[0]))
     head = predictor.head.weight.size + predictor.head.bias.size
     return {
