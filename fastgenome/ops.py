@@ -113,7 +113,11 @@ def adapter_linear(
     branches see alone: one mask per call, a function of (seed, row, column) that is the same on every device.
     All tensors get gradients in their own types. Raises ArgumentError for shapes that do not fit.
     """
-    _check_adapter(x, weight, branches, gain=gain, dropout=dropout)
+    if torch.is_autocast_enabled(x.device.type):
+        # The types are chosen here: those of the weights.
+        with torch.autocast(x.device.type, enabled=False):
+            return adapter_linear(x, weight, bias, branches, gain=gain, dropout=dropout, seed=seed)
+    _check_adapter(x, weight, bias, branches, gain=gain, dropout=dropout)
     x = x.to(weight.dtype)
     if _prefers_kernel(x, branches, dropout):
         from fastgenome.kernels.adapter_linear import adapter_linear as kernel
@@ -173,9 +177,17 @@ def _fits_triton(x: Tensor, rank: int) -> bool:
 
 
 def _check_adapter(
-    x: Tensor, weight: Tensor, branches: Sequence[LowRank], *, gain: Tensor | None, dropout: float
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    branches: Sequence[LowRank],
+    *,
+    gain: Tensor | None,
+    dropout: float,
 ) -> None:
     out, width = weight.shape
+    if bias is not None and bias.shape != (out,):
+        raise ArgumentError(f"bias must be ({out},), one number for each output row, got {tuple(bias.shape)}")
     if x.dim() != 2 or x.shape[1] != width:
         raise ArgumentError(f"x must be (rows, {width}) for this weight, got {tuple(x.shape)}")
     if not 0 <= dropout < 1:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from fastgenome.tensor_state import State, state_of
+
 # All copies together; beyond it weights are used as they are.
 LIMIT_BYTES = 2 << 30
 
@@ -28,8 +30,7 @@ _ROWS = 512
 class _Seen:
     """The state in which weights were last used, and their copies once they were used again."""
 
-    version: int
-    address: int
+    state: State
     copies: tuple[Tensor, ...] = ()
 
 
@@ -42,16 +43,19 @@ def packed(weight: Tensor, parts: int = 1) -> tuple[Tensor, ...]:
     if not isinstance(weight, nn.Parameter) or weight.is_inference() or weight.numel() < _MIN_WEIGHTS:
         return weight.chunk(parts)
     seen = _seen.get(weight)
-    if seen is None or (seen.version, seen.address) != (weight._version, weight.data_ptr()):
-        _seen[weight] = _Seen(weight._version, weight.data_ptr())
+    state = state_of(weight)
+    if seen is None or seen.state != state:
+        _seen[weight] = _Seen(state)
         return weight.chunk(parts)
-    if len(seen.copies) != parts:
+    copies = seen.copies
+    if len(copies) != parts:
         if _bytes_of_copies() + weight.nbytes > LIMIT_BYTES:
             return weight.chunk(parts)
         with torch.no_grad():
             reorder = torch.ops.mkldnn._reorder_linear_weight
-            seen.copies = tuple(reorder(part, _ROWS) for part in weight.detach().chunk(parts))
-    return seen.copies
+            copies = tuple(reorder(part, _ROWS) for part in weight.detach().chunk(parts))
+        seen.copies = copies
+    return copies
 
 
 def _bytes_of_copies() -> int:

@@ -99,6 +99,8 @@ def _projection_gradient_kernel(
 
 
 @lru_cache(maxsize=16)
+# A cached inference tensor would later break training.
+@torch.inference_mode(False)
 def _blocks(
     offsets: tuple[int, ...], index: tuple[int, ...], adapters: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:

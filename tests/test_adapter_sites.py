@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from small_checkpoints import SEQUENCES, write_tiny
 from torch import Tensor, nn
 
 import fastgenome as fg
+from fastgenome.adapters import peft_format
 from fastgenome.adapters.adalora import AdaLoRA
 from fastgenome.adapters.attach import adapted_layers
 from fastgenome.adapters.linear import AdapterLinear
@@ -184,17 +185,17 @@ def test_adapter_of_peft_on_a_fused_module(dora: bool, parity_dir: Path, tmp_pat
 
 def test_blocks_of_roles_must_be_blocks(parity_dir: Path, tmp_path: Path) -> None:
     from safetensors import safe_open
-    from safetensors.torch import save_file
 
     model = load(parity_dir / "dnabert2_1")
     model.add_adapter(fg.LoRA(rank=2))
     vary(model)
     model.save_adapter(tmp_path)
     with safe_open(tmp_path / WEIGHTS, framework="pt") as file:
-        metadata = {key: value for key, value in file.metadata().items() if key != "tensors_sha256"}
+        metadata = file.metadata()
     tensors = load_file(tmp_path / WEIGHTS)
     name = next(name for name in tensors if name.endswith("lora_B.weight"))
     tensors[name] = torch.ones_like(tensors[name])
+    metadata["tensors_sha256"] = peft_format._digest(tensors)
     save_file(tensors, tmp_path / WEIGHTS, metadata=metadata)
     with pytest.raises(CheckpointError, match="outside the rows of its roles"):
         model.load_adapter(tmp_path, name="again")
@@ -256,3 +257,13 @@ def test_networks_of_transformers_are_refused(tmp_path: Path) -> None:
     nn.Module.__init__(model.network.encoder)
     with pytest.raises(ArgumentError, match="TransformersEncoder"):
         model.add_adapter(fg.LoRA())
+
+
+def test_file_of_peft_for_one_way_of_caduceus_is_refused(parity_dir: Path, tmp_path: Path) -> None:
+    model = load(parity_dir / "caduceus_2")
+    model.add_adapter(fg.LoRA(rank=2, targets=("ffn_in",)))
+    model.save_adapter(tmp_path)
+    model.load_adapter(tmp_path, name="ours")
+    save_file(load_file(tmp_path / WEIGHTS), tmp_path / WEIGHTS)
+    with pytest.raises(CheckpointError, match="one way of a Caduceus model"):
+        model.load_adapter(tmp_path, name="theirs")

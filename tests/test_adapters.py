@@ -22,6 +22,7 @@ from fastgenome.errors import ArgumentError
 from fastgenome.models.model import Model
 from fastgenome.models.tiny import TinyConfig, create
 from fastgenome.models.transformer import gated_linear, linear
+from fastgenome.training.tuning_config import Training
 
 ALL = ("query", "key", "value", "output", "ffn_in", "ffn_out")
 CONFIGS = {
@@ -169,12 +170,13 @@ def test_norm_of_dora_is_that_of_the_adapted_weight(rank: int) -> None:
             branch.down.add_(0.1)  # type: ignore[union-attr]
 
 
-def test_norm_of_dora_is_computed_once_for_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
+def test_norm_of_dora_is_computed_once_for_each_step(monkeypatch: pytest.MonkeyPatch, fused: bool) -> None:
     made = adapted(random_layer(5, 6), branch_of("magnitude", range(6), 5))
     counted: list[int] = []
     original = Branch._row_norms
     monkeypatch.setattr(Branch, "_row_norms", lambda *a: (counted.append(1), original(*a))[1])
-    optimizer = torch.optim.AdamW(made.adapters.parameters())
+    optimizer = torch.optim.AdamW(made.adapters.parameters(), fused=fused)
     for step in range(3):
         with torch.inference_mode():
             made(torch.randn(4, 5))
@@ -405,6 +407,41 @@ def test_saved_model_is_its_base_or_what_is_merged(model: Model, tmp_path: Path)
     assert model.dtype == torch.float32
 
 
+@pytest.mark.parametrize("config", [fg.LoRA, fg.LoRA(rank=2).scale, "lora", None, Training()], ids=repr)
+def test_what_is_no_adapter_is_refused(model: Model, config: Any) -> None:
+    with pytest.raises(ArgumentError, match="config must be an adapter's settings"):
+        model.add_adapter(config)
+    assert not model.adapters.configs
+
+
+def test_hooks_that_would_be_lost_are_refused(model: Model) -> None:
+    model.encoder.layers[0].qkv.register_forward_hook(lambda *_: None)
+    with pytest.raises(ArgumentError, match=r"encoder\.layers\.0\.qkv has hooks"):
+        model.add_adapter(fg.LoRA())
+
+
+@pytest.mark.parametrize("kind", ["gain", "input_gain"])
+def test_factors_near_1_act_on_bfloat16_layers(kind: str) -> None:
+    layer = random_layer(64, 48).bfloat16()
+    made = adapted(layer, Branch(range(48), **{kind: torch.full((48 if kind == "gain" else 64,), 1.0035)}))
+    x = torch.randn(200, 64).bfloat16()
+    plain, found = layer(x).double(), made(x).double()
+    bias = layer.bias.double() if kind == "input_gain" else 0.0
+    assert 1.002 < float(((found - bias) * (plain - bias)).sum() / (plain - bias).square().sum()) < 1.005
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_autocast_leaves_adapted_layers_to_the_type_of_their_weights(model: Model, grad: bool) -> None:
+    model.add_adapter(fg.LoRA(rank=2))
+    vary(model)
+    tokens = model.tokenizer(SEQUENCES)
+    with torch.set_grad_enabled(grad):
+        expected = model.hidden_states(tokens)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = model.hidden_states(tokens)
+    torch.testing.assert_close(found, expected, rtol=0.1, atol=0.1)
+
+
 def test_copy_of_an_adapted_network_is_its_own(model: Model) -> None:
     model.add_adapter(fg.DoRA(rank=2))
     vary(model)
@@ -426,6 +463,8 @@ def test_copy_of_an_adapted_network_is_its_own(model: Model) -> None:
         (lambda: fg.LoRA(dropout=1.0), "dropout must be a share from 0 to below 1, got 1.0"),
         (lambda: fg.LoRA(targets=("query", "keys")), "one or more of query, key, .* got .*keys"),
         (lambda: fg.LoRA(targets="query"), "tuple of roles .* got 'query'"),  # type: ignore[arg-type]
+        (lambda: fg.LoRA(use_rslora="no"), "use_rslora must be a bool, got 'no'"),  # type: ignore[arg-type]
+        (lambda: fg.LoRA(seed="x"), "seed must be a whole number"),  # type: ignore[arg-type]
         (lambda: fg.IA3(targets=()), "one or more of"),
         (lambda: fg.IA3(targets=("key", "key")), "each once"),
     ],

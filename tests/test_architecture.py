@@ -19,6 +19,7 @@ ROOMS = [
     ("_version", 0),
     ("emissions", 0),
     ("memory", 0),
+    ("tensor_state", 0),
     ("progress", 0),
     ("atomic", 0),
     ("cleaning", 0),

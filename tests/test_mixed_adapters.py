@@ -1,13 +1,17 @@
 """Adapters chosen for each sequence of a batch: what each gives alone, in any mixture."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 from small_checkpoints import SHAPE
 
 import fastgenome as fg
+import fastgenome.models.model
 from fastgenome.adapters.adalora import AdaLoRA
 from fastgenome.adapters.attach import adapted_layers
+from fastgenome.adapters.linear import MIXTURE
 from fastgenome.errors import ArgumentError
 from fastgenome.models.convnova import ConvNovaConfig
 from fastgenome.models.convnova import create as create_convnova
@@ -81,7 +85,7 @@ def _fail_within(model: Model, sequences: list[str]) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("no step")
 
-    handle = model.encoder.layers[1].register_forward_pre_hook(fail)
+    handle = model.encoder.layers[-1].register_forward_pre_hook(fail)
     try:
         model.embed(sequences, adapter=["narrow"] * len(sequences))
     finally:
@@ -111,3 +115,37 @@ def test_merged_adapters_and_other_networks_are_refused(model: Model) -> None:
     other = create_convnova(ConvNovaConfig())
     with pytest.raises(ArgumentError, match="need a transformer"):
         other.embed(random_sequences(1), adapter=[None])
+
+
+def test_threads_do_not_see_each_others_adapters(model: Model) -> None:
+    sequences = random_sequences(6)
+    expected = {name: model.embed(sequences, adapter=[name] * 6) for name in ("wide", "narrow")}
+    plain = model.embed(sequences)
+    wrong: list[object] = []
+
+    def repeat(name: str | None) -> None:
+        for _ in range(20):
+            found = model.embed(sequences, adapter=None if name is None else [name] * 6)
+            if not np.allclose(found, plain if name is None else expected[name], rtol=1e-4, atol=1e-5):
+                wrong.append(name)
+
+    threads = [threading.Thread(target=repeat, args=(name,)) for name in ("wide", "narrow", None)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_error_while_storing_leaves_no_mode_behind(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ArgumentError("full")
+
+    monkeypatch.setattr(fastgenome.models.model, "store", fail)
+    model.network.train()
+    with pytest.raises(ArgumentError, match="full") as kept:
+        model.embed(random_sequences(3), adapter=["wide"] * 3)
+    assert kept.value.__traceback__ is not None
+    assert not torch.is_inference_mode_enabled()
+    assert MIXTURE.get() is None
+    assert model.network.training

@@ -59,11 +59,27 @@ def test_changed_weights_are_never_multiplied_as_they_were() -> None:
         lambda: weight.add_(1.0),
         lambda: weight.copy_(torch.randn(96, 256)),
         lambda: setattr(weight, "data", torch.randn(96, 256)),
+        lambda: weight.data.mul_(2.0),
     ]
     with torch.no_grad():
         for change in changes:
             change()
             for _ in range(3):
+                torch.testing.assert_close(ops.linear(x, weight, None), x @ weight.T, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
+def test_optimizer_steps_are_seen(fused: bool) -> None:
+    weight, x = parameter(), torch.randn(5, 256)
+    optimizer = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.0, fused=fused)
+    weight.grad = torch.zeros_like(weight)
+    # One column moves that the sample of numbers does not hold.
+    weight.grad[:, 1] = 1.0
+    used_twice(weight)
+    for _ in range(2):
+        optimizer.step()
+        with torch.no_grad():
+            for _ in range(2):
                 torch.testing.assert_close(ops.linear(x, weight, None), x @ weight.T, rtol=1e-4, atol=1e-4)
 
 

@@ -296,6 +296,13 @@ def test_misuse_is_told() -> None:
         allocator.after_backward(1)
     with pytest.raises(ArgumentError, match="step must be 1"):
         allocator.after_backward(2)
+    with pytest.raises(ArgumentError, match="after_backward"):
+        allocator.after_step(1)
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    allocator.after_backward(1)
+    with pytest.raises(ArgumentError, match="step must be 2"):
+        allocator.after_backward(1)
     with pytest.raises(ArgumentError, match="step must be 1"):
         allocator.after_step(3)
     network.triplets["layer0"].up = torch.nn.Parameter(torch.zeros(10, 3))

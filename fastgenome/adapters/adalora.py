@@ -11,7 +11,7 @@ import torch
 from torch import Generator, nn
 
 from fastgenome.adapters.branch import ROLES, Branch
-from fastgenome.adapters.lora import check_low_rank, checked_targets
+from fastgenome.adapters.lora import check_low_rank, check_seed, checked_targets
 from fastgenome.errors import ArgumentError
 
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
@@ -92,6 +92,7 @@ class AdaLoRA:
             raise ArgumentError(
                 f"target_rank must be at most initial_rank, {self.initial_rank}; got {self.target_rank}"
             )
+        check_seed(self.seed)
         check_low_rank(self.initial_rank, self.alpha, self.dropout)
         object.__setattr__(self, "targets", checked_targets(self.targets))
         for name, (within, expected) in _RANGES.items():

@@ -26,6 +26,8 @@ def add_adapter(model: "Model", config: AdapterConfig, *, name: str = "default")
     while an adapter is merged.
     """
     check_new(model, name)
+    if isinstance(config, type) or not hasattr(config, "make_branch"):
+        raise ArgumentError(f"config must be an adapter's settings such as LoRA(rank=8), got {config!r}")
     generator = torch.Generator().manual_seed(config.seed)
     branches: Branches = {}
     with torch.inference_mode(False):
@@ -59,6 +61,8 @@ def attach_branches(model: "Model", config: AdapterConfig, branches: Branches, *
         layer = model.network.get_submodule(path)
         if not isinstance(layer, AdapterLinear):
             assert isinstance(layer, nn.Linear)
+            if layer._forward_hooks or layer._forward_pre_hooks:
+                raise ArgumentError(f"layer {path} has hooks, which would be lost: remove them first")
             layer = AdapterLinear(layer)
             model.network.set_submodule(path, layer)
         layer.add(name, made, dropout=config.dropout)

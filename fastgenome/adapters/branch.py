@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from fastgenome.ops import LowRank
+from fastgenome.tensor_state import state_of
 
 # What a layer does, under the same names in every family.
 ROLES = ("query", "key", "value", "output", "ffn_in", "ffn_out")
@@ -109,19 +110,19 @@ class Branch(nn.Module):
         """‖W + s B A‖ of each of the branch's rows, (rows,) float32, without gradient (Liu et al. 2024).
 
         B A is never built: ‖W‖² + 2 s rowsum((W Aᵀ) ⊙ B) + s² rowsum((B (A Aᵀ)) ⊙ B). Computed once for each
-        version of the parameters, which every in-place change raises (one through `.data` does not).
+        state of the parameters, see `state_of`.
         """
         down, up = self.factors()
-        state = _versions(weight, down, up)
+        state = tuple(map(state_of, (weight, down, up)))
         if self._norm is None or self._norm[0] != state:
             # A cached inference tensor would later break training.
             with torch.inference_mode(False):
-                self._norm = state, self._row_norms(weight, down.detach(), up.detach())
+                self._norm = state, self._row_norms(weight, down.detach().float(), up.detach().float())
         return self._norm[1]
 
     def _row_norms(self, weight: Tensor, down: Tensor, up: Tensor) -> Tensor:
         rows = weight.detach()[self.start : self.stop].float()
-        state = _versions(weight)
+        state = state_of(weight)
         if self._squares is None or self._squares[0] != state:
             self._squares = state, rows.square().sum(1)
         squares = self._squares[1]
@@ -135,8 +136,3 @@ class Branch(nn.Module):
 
 def _parameter(tensor: Tensor | None) -> nn.Parameter | None:
     return None if tensor is None else nn.Parameter(tensor)
-
-
-def _versions(*tensors: Tensor) -> tuple[tuple[int, int], ...]:
-    """What changes whenever one of the tensors does."""
-    return tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)

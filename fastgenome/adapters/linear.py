@@ -4,7 +4,8 @@ y = g ⊙ (x Wᵀ + s · ((drop(x) Aᵀ) ⊙ λ) Bᵀ) + b, with W and b frozen.
 singular values. DoRA: g = m / ‖W + s B A‖. IA3: no A and B; g, or a factor on x, is learned.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
@@ -24,11 +25,24 @@ class AttachedAdapters:
     frozen: list[nn.Parameter] = field(default_factory=list)
 
 
-class Mixture(NamedTuple):
-    """Which adapter each sequence of a packed batch has: rows (n + 1,), and places among the stacked (n,)."""
+class Stack(NamedTuple):
+    """The low-rank products of k adapters on one layer, side by side."""
 
-    offsets: Tensor
-    places: Tensor
+    down: Tensor  # (k, rank, in)
+    up: Tensor  # (k, out, rank)
+    scale: Tensor  # (k,)
+
+
+class Mixture(NamedTuple):
+    """Which adapter each sequence of a packed batch has."""
+
+    stacks: "Mapping[AdapterLinear, Stack]"
+    offsets: Tensor  # (n + 1,) rows
+    places: Tensor  # (n,) in the stacks, -1 for none
+
+
+# Of the thread that runs the batch; None where the active adapter acts.
+MIXTURE: ContextVar[Mixture | None] = ContextVar("mixture", default=None)
 
 
 class AdapterLinear(nn.Linear):
@@ -46,8 +60,6 @@ class AdapterLinear(nn.Linear):
         self.adapters = nn.ModuleDict()
         self.dropouts: dict[str, float] = {}
         self.active: str | None = None
-        self.mixture: Mixture | None = None
-        self._stacks: tuple[Tensor, Tensor, Tensor] | None = None
         self._unmerged: tuple[nn.Parameter, nn.Parameter | None] | None = None
 
     def add(self, name: str, branches: Iterable[Branch], *, dropout: float) -> None:
@@ -69,8 +81,8 @@ class AdapterLinear(nn.Linear):
     @property
     def idle(self) -> bool:
         """Whether the layer is a plain one: no active adapter, or one that is merged into the weight."""
-        if self.mixture is not None:
-            return self._stacks is None
+        if (mixture := MIXTURE.get()) is not None:
+            return self not in mixture.stacks
         return self.active is None or self.active not in self.adapters or self._unmerged is not None
 
     @property
@@ -82,18 +94,18 @@ class AdapterLinear(nn.Linear):
         """(…, in) -> (…, out) in the type of the weight."""
         if self.idle:
             return ops.linear(x, self.weight, self.bias)
-        if self.mixture is not None:
-            assert self._stacks is not None
-            down, up, scale = self._stacks
+        if (mixture := MIXTURE.get()) is not None:
+            down, up, scale = mixture.stacks[self]
             return ops.multi_adapter_linear(
-                x, self.weight, self.bias, *self.mixture, down=down, up=up, scale=scale
+                x, self.weight, self.bias, mixture.offsets, mixture.places, down=down, up=up, scale=scale
             )
         assert self.active is not None
         branches = self.branches(self.active)
         x = x.to(self.weight.dtype)
         for branch in branches:
             if branch.input_gain is not None:
-                x = x * branch.input_gain.to(x.dtype)
+                # A factor near 1 needs more than the 8 bits of a bfloat16.
+                x = (x * branch.input_gain).to(x.dtype)
         dropout = self.dropouts[self.active] if self.training else 0.0
         products = [product for branch in branches if (product := branch.low_rank()) is not None]
         y = ops.adapter_linear(
@@ -109,12 +121,12 @@ class AdapterLinear(nn.Linear):
         return y.view(*x.shape[:-1], self.out_features)
 
     @torch.no_grad()
-    def stack(self, names: Sequence[str]) -> None:
-        """Put the low-rank products of several adapters side by side, for sequences that differ in theirs."""
+    def stacked(self, names: Sequence[str]) -> Stack | None:
+        """The low-rank products of several adapters; None where none of them touches this layer."""
         products = [[branch.low_rank() for branch in self.branches(name)] for name in names]
         ranks = max((sum(len(p.down) for p in of_one if p) for of_one in products), default=0)
         if not ranks:
-            return
+            return None
         down = self.weight.new_zeros(len(names), ranks, self.in_features, dtype=torch.float32)
         up = self.weight.new_zeros(len(names), self.out_features, ranks, dtype=torch.float32)
         for place, of_one in enumerate(products):
@@ -125,18 +137,14 @@ class AdapterLinear(nn.Linear):
                 values = product.scale if product.values is None else product.scale * product.values
                 up[place, product.start : product.start + len(product.up), part] = product.up * values
                 first = part.stop
-        self._stacks = down, up, up.new_ones(len(names))
-
-    def unstack(self) -> None:
-        """Forget what `stack` made; the active adapter acts again."""
-        self.mixture = self._stacks = None
+        return Stack(down, up, up.new_ones(len(names)))
 
     def _output_gain(self, branches: Sequence[Branch]) -> Tensor | None:
         return self._spread({branch: branch.output_gain(self.weight) for branch in branches})
 
     def _scaled_bias(self, branches: Sequence[Branch]) -> Tensor | None:
         gain = self._spread({branch: branch.gain for branch in branches})
-        return self.bias if gain is None or self.bias is None else self.bias * gain.to(self.bias.dtype)
+        return self.bias if gain is None or self.bias is None else (self.bias * gain).to(self.bias.dtype)
 
     def _spread(self, pieces: dict[Branch, Tensor | None]) -> Tensor | None:
         """Numbers of branches on all rows of the layer, (out,), 1 elsewhere; None where there are none."""
@@ -151,6 +159,7 @@ class AdapterLinear(nn.Linear):
         spread.append(spread[-1].new_ones(self.out_features - end))
         return torch.cat([part for part in spread if len(part)])
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def merge(self) -> None:
         """Write the active adapter into weight and bias, computed in float32; the originals are kept."""
@@ -178,6 +187,7 @@ class AdapterLinear(nn.Linear):
             return
         for kept in self._unmerged:
             if kept is not None:
-                kept.data = kept.data.to(self.weight.device)
+                # Where the merged weight was moved or converted, so are these.
+                kept.data = kept.data.to(self.weight.device, self.weight.dtype)
         self.weight, self.bias = self._unmerged  # type: ignore[assignment]
         self._unmerged = None

@@ -29,6 +29,9 @@ class LoRA:
 
     def __post_init__(self) -> None:
         check_low_rank(self.rank, self.alpha, self.dropout)
+        check_seed(self.seed)
+        if not isinstance(self.use_rslora, bool):
+            raise ArgumentError(f"use_rslora must be a bool, got {self.use_rslora!r}")
         object.__setattr__(self, "targets", checked_targets(self.targets))
 
     @property
@@ -71,6 +74,12 @@ def check_low_rank(rank: int, alpha: float, dropout: float) -> None:
         raise ArgumentError(f"alpha must be a number above 0, got {alpha!r}")
     if not isinstance(dropout, int | float) or isinstance(dropout, bool) or not 0 <= dropout < 1:
         raise ArgumentError(f"dropout must be a share from 0 to below 1, got {dropout!r}")
+
+
+def check_seed(seed: int) -> None:
+    """ArgumentError unless it is a whole number from 0 to 2**63 - 1."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise ArgumentError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r}")
 
 
 def checked_targets(targets: Sequence[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastgenome.adapters.attach import adapted_layers, check_known, check_not_merged
-from fastgenome.adapters.linear import Mixture
+from fastgenome.adapters.linear import MIXTURE, Mixture
 from fastgenome.errors import ArgumentError
 from fastgenome.models.transformer import Transformer
 
@@ -31,24 +31,23 @@ def mixed_adapters(model: "Model", names: Sequence[str | None] | None, count: in
     if names is None:
         yield lambda batch, rows: None
         return
-    index = _adapter_numbers(model, names, count)
-    layers = adapted_layers(model.network).values()
+    places = _places(model, names, count)
+    different = list(dict.fromkeys(name for name in names if name is not None))
+    made = {layer: layer.stacked(different) for layer in adapted_layers(model.network).values()}
+    stacks = {layer: stack for layer, stack in made.items() if stack is not None}
+
+    def next_batch(batch: NDArray[np.int64], rows: NDArray[np.int64]) -> None:
+        offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(rows)]))
+        MIXTURE.set(Mixture(stacks, offsets, places[batch]))
+
+    before = MIXTURE.set(None)
     try:
-        for layer in layers:
-            layer.stack(list(dict.fromkeys(name for name in names if name is not None)))
-
-        def next_batch(batch: NDArray[np.int64], rows: NDArray[np.int64]) -> None:
-            offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(rows)]))
-            for layer in layers:
-                layer.mixture = Mixture(offsets, index[batch])
-
         yield next_batch
     finally:
-        for layer in layers:
-            layer.unstack()
+        MIXTURE.reset(before)
 
 
-def _adapter_numbers(model: "Model", names: Sequence[str | None], count: int) -> Tensor:
+def _places(model: "Model", names: Sequence[str | None], count: int) -> Tensor:
     """The place of each sequence's adapter among the different ones, (count,) int64; -1 for none."""
     if isinstance(names, str) or len(names) != count:
         found = repr(names) if isinstance(names, str) else f"{len(names)} names"
@@ -56,16 +55,16 @@ def _adapter_numbers(model: "Model", names: Sequence[str | None], count: int) ->
     check_not_merged(model, "adapters by sequence")
     if not isinstance(model.encoder, Transformer):
         raise ArgumentError(f"adapters by sequence need a transformer; model {model.name!r} is none")
-    places: dict[str | None, int] = {None: -1}
+    numbers: dict[str | None, int] = {None: -1}
     for name in names:
-        if name is not None and name not in places:
+        if name is not None and name not in numbers:
             check_known(model, name)
-            places[name] = len(places) - 1
-    for name in filter(None, places):
+            numbers[name] = len(numbers) - 1
+    for name in filter(None, numbers):
         for layer in adapted_layers(model.network).values():
             if any(branch.gains for branch in layer.branches(name)):
                 raise ArgumentError(
                     f"adapter {name!r} has factors beside its low-rank products (DoRA, IA3): embed its "
                     "sequences in a call of their own, after set_adapter"
                 )
-    return torch.tensor([places[name] for name in names], dtype=torch.int64)
+    return torch.tensor([numbers[name] for name in names], dtype=torch.int64)

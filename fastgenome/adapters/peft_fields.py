@@ -18,9 +18,9 @@ Fields = Mapping[str, Any]
 
 # Fields that say nothing of the function, or whose say is seen from the names of the tensors.
 _FREE = {
-    "auto_mapping", "base_model_name_or_path", "ensure_weight_tying", "exclude_modules", "inference_mode",
-    "init_ia3_weights", "layers_pattern", "layers_to_transform", "megatron_core", "peft_type", "peft_version",
-    "qalora_group_size", "revision", "target_modules", "task_type",
+    "auto_mapping", "base_model_name_or_path", "ensure_weight_tying", "eva_config", "exclude_modules",
+    "inference_mode", "init_ia3_weights", "layers_pattern", "layers_to_transform", "megatron_core",
+    "peft_type", "peft_version", "qalora_group_size", "revision", "target_modules", "task_type",
 }  # fmt: skip
 # Other ways to start change the weights of the base as well.
 _STARTS = (True, False, "gaussian", "orthogonal", "eva", None)
@@ -49,9 +49,12 @@ def _ia3_config(fields: Fields, targets: tuple[str, ...]) -> AdapterConfig:
 
 
 def _rank_config(fields: Fields, targets: tuple[str, ...]) -> AdapterConfig:
+    initial = fields.get("init_r", 12)
+    target = fields.get("target_r", 8)
     return AdaLoRA(
-        initial_rank=fields.get("init_r", 12),
-        target_rank=fields.get("target_r", 8),
+        initial_rank=initial,
+        # PEFT lets the target lie above, where it means nothing.
+        target_rank=target if initial is None else min(target, initial),
         alpha=fields.get("lora_alpha", 8),
         dropout=fields.get("lora_dropout", 0.0),
         targets=targets,
@@ -94,6 +97,9 @@ def check_fields(fields: Fields) -> None:
     ]
     if wrong:
         raise CheckpointError(f"adapter_config.json has options that are not supported: {', '.join(wrong)}")
+    for name in ("use_rslora", "use_dora"):
+        if not isinstance(fields.get(name, False), bool):
+            raise CheckpointError(f"adapter_config.json: {name} is {fields[name]!r}, expected true or false")
     for name in ("rank_pattern", "alpha_pattern"):
         if not isinstance(fields.get(name) or {}, dict):
             raise CheckpointError(f"adapter_config.json: {name} is {fields[name]!r}, expected an object")

@@ -32,6 +32,7 @@ from fastgenome.adapters.sites import Site, adapter_sites
 from fastgenome.atomic import atomic_folder
 from fastgenome.errors import ArgumentError, CheckpointError
 from fastgenome.models.checkpoint import check_links, describe_difference, read_json, write_tensors
+from fastgenome.models.mamba import BidirectionalMamba
 
 if TYPE_CHECKING:
     from fastgenome.models.model import Model
@@ -39,6 +40,11 @@ if TYPE_CHECKING:
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
+
+# Fields that may be edited: they change nothing.
+_PROVENANCE = {
+    "auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision", "task_type",
+}  # fmt: skip
 
 
 def save_adapter(model: "Model", directory: str | Path, *, name: str = "default") -> None:
@@ -57,10 +63,13 @@ def save_adapter(model: "Model", directory: str | Path, *, name: str = "default"
         for end, tensor in write_branches(site, branches, _layer(model, site).weight).items()
     }
     config = model.adapters.configs[name]
-    metadata = {"targets": ",".join(config.targets), "tensors_sha256": _digest(tensors)}
-    if model.sha256 is not None:
-        metadata["base_sha256"] = model.sha256
     fields = _fields(model, config.peft_fields(), adapted)
+    metadata = {
+        "targets": ",".join(config.targets),
+        "tensors_sha256": _digest(tensors),
+        "config_sha256": _digest_of_fields(fields),
+        "base_sha256": model.sha256 or "none",
+    }
     with atomic_folder(directory, marker=CONFIG) as folder:
         (folder / CONFIG).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         write_tensors(folder / WEIGHTS, tensors, metadata=metadata)
@@ -135,7 +144,7 @@ def load_adapter(model: "Model", directory: str | Path, *, name: str = "default"
     check_new(model, name)
     fields, tensors, metadata = _read(Path(directory))
     check_fields(fields)
-    _check_origin(model, metadata, tensors)
+    _check_origin(model, metadata, fields, tensors)
     sites = _by_file_name(adapter_sites(model), {key.removeprefix(_PREFIX) for key in tensors})
     modules = sorted(adapted_modules(fields, sites))
     wanted = {f"{_PREFIX}{module}.{end}" for module in modules for end in tensor_names(fields)}
@@ -207,15 +216,39 @@ def _read(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str,
         raise CheckpointError(f"{directory / WEIGHTS} cannot be read as safetensors: {error}") from error
 
 
-def _check_origin(model: "Model", metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
-    """CheckpointError for tensors that are not the written ones, or an adapter of another base."""
-    if metadata.get("tensors_sha256", _digest(tensors)) != _digest(tensors):
+def _check_origin(
+    model: "Model", metadata: Mapping[str, str], fields: Fields, tensors: Mapping[str, Tensor]
+) -> None:
+    """CheckpointError for files of ours that are not as written, or an adapter of another base."""
+    if set(metadata) <= {"format"}:
+        _check_ways(model)
+        return
+    if missing := {"targets", "tensors_sha256", "config_sha256", "base_sha256"} - set(metadata):
+        raise CheckpointError(f"{WEIGHTS} is damaged: its metadata lack {', '.join(sorted(missing))}")
+    if metadata["tensors_sha256"] != _digest(tensors):
         raise CheckpointError(f"{WEIGHTS} is damaged: its tensors do not have the digest stored with them")
-    base = metadata.get("base_sha256", model.sha256)
-    if base != model.sha256:
+    if metadata["config_sha256"] != _digest_of_fields(fields):
+        raise CheckpointError(f"{CONFIG} is damaged or was changed: it does not have the digest in {WEIGHTS}")
+    base = metadata["base_sha256"]
+    if base != (model.sha256 or "none"):
         raise CheckpointError(
             f"the adapter was trained on a base with sha256 {base}; model {model.name!r} has {model.sha256}"
         )
+
+
+def _check_ways(model: "Model") -> None:
+    """CheckpointError for a file of PEFT's on a network that runs one product both ways."""
+    if any(isinstance(part, BidirectionalMamba) for part in model.network.modules()):
+        raise CheckpointError(
+            "PEFT adapts one way of a Caduceus model at a time, here both ways share their products: such an "
+            "adapter would be another function"
+        )
+
+
+def _digest_of_fields(fields: Fields) -> str:
+    """SHA-256 of what adapter_config.json says of the function."""
+    meant = {name: value for name, value in fields.items() if name not in _PROVENANCE}
+    return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

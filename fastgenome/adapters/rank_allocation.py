@@ -57,7 +57,7 @@ class RankAllocator:
         self._pattern = torch.ones(self._stacks.triplets, dtype=torch.bool, device=self._stacks.device)
         self._held = torch.zeros(self._stacks.triplets, device=self._stacks.device)
         self._history = [(0, self._pattern)]
-        self.step = 0
+        self.step = self._taken = 0
 
     def orthogonality(self) -> Tensor:
         """The regulariser, without its weight: a scalar with gradients. Either add it to every loss, or call
@@ -79,11 +79,12 @@ class RankAllocator:
             ArgumentError: a step was left out or told twice.
             ModelError: a parameter has no gradient.
         """
-        if step != self.step + 1:
-            raise ArgumentError(f"step must be {self.step + 1}, the one after the last; got {step}")
+        if step != self.step + 1 or step == self._taken:
+            raise ArgumentError(f"step must be {self._taken + 1}, the one after the last; got {step}")
         if self._mode == "eq4":
             self._held = torch.cat(self._stacks.values)
             self._measure(step)
+        self._taken = step
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
@@ -93,8 +94,8 @@ class RankAllocator:
             ArgumentError: a step was left out or told twice.
             ModelError: a parameter has no gradient.
         """
-        if step != self.step + 1:
-            raise ArgumentError(f"step must be {self.step + 1}, the one after the last; got {step}")
+        if step != self.step + 1 or step != self._taken:
+            raise ArgumentError(f"step must be {self._taken}, that of after_backward; got {step}")
         self.step = step
         if self._mode == "eq4":
             # A pruned value has no gradient; momentum and weight decay must not move it either.
@@ -171,7 +172,7 @@ class RankAllocator:
             raise CheckpointError("the ranks' state is of matrices of other shapes, or in another order")
         if len(state["history_steps"]) != len(state["history_patterns"]):
             raise CheckpointError("the ranks' state has a history of steps and one of patterns that differ")
-        self.step = int(state["step"])
+        self.step = self._taken = int(state["step"])
         self._importance.sensitivity.copy_(state["sensitivity"])
         self._importance.uncertainty.copy_(state["uncertainty"])
         self._generator.set_state(state["generator"].cpu())

@@ -24,7 +24,8 @@ class ARS(AdaLoRA):
     stays if one interval in the network brings its score into the top.
 
     Attributes:
-        mode: "eq4", the paper: a pruned value is kept aside and comes back as it was. "adalora": pruned
+        mode: "eq4", the paper: a pruned λ is kept aside and comes back as it was (its rows of A and B get no
+            gradient, but momentum and weight decay go on, as in Algorithm 1). "adalora": pruned
             values are set to 0, nothing is drawn. "lingo", the published code: values below the top are
             set to 0 before the draw, which then only sets values of the top to 0 and changes the reported
             pattern; scores are updated every 50 steps.

@@ -169,7 +169,7 @@ def _causal_bias(length: int) -> Tensor:
     """0 for reversed queries against earlier keys and themselves, else -inf: (1, 1, length, length)."""
     places = torch.arange(length)
     later = places > places.flip(0)[:, None]
-    return torch.zeros(1, 1, length, length).masked_fill_(later, -torch.inf)
+    return torch.zeros(1, 1, length, length, dtype=torch.bfloat16).masked_fill_(later, -torch.inf)
 
 
 def attention_received(

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -187,8 +187,10 @@ class Model:
         width = self.embedding_width(pooling=pooling, layer=layer, average_layers=average)
         embeddings = np.empty((len(tokens.lengths), width), dtype=output_type(output_dtype))
         batches = self._batches(tokens, layers, average, batch_tokens, progress, how.attends, adapter)
-        for batch, hidden in batches:
-            store(embeddings, batch, self._pool(hidden, how).cpu().numpy())
+        # Closed at once where storing fails: the caller's thread must not stay without gradients.
+        with closing(batches):
+            for batch, hidden in batches:
+                store(embeddings, batch, self._pool(hidden, how).cpu().numpy())
         return embeddings
 
     def pooled(
@@ -229,12 +231,13 @@ class Model:
         offsets = np.concatenate([[0], np.cumsum(counts)])
         width = self.embedding_width(pooling="mean", layer=layer, average_layers=average)
         values = np.empty((offsets[-1], width), dtype=output_type(output_dtype))
-        for batch, hidden in self._batches(tokens, layers, average, batch_tokens, progress, False):
-            states = torch.cat(hidden.states, 1).cpu().numpy()
-            starts = hidden.offsets[:-1].numpy() + before
-            for index, start in zip(batch, starts, strict=True):
-                rows = slice(int(offsets[index]), int(offsets[index + 1]))
-                store(values, rows, states[start : start + counts[index]])
+        with closing(self._batches(tokens, layers, average, batch_tokens, progress, False)) as batches:
+            for batch, hidden in batches:
+                states = torch.cat(hidden.states, 1).cpu().numpy()
+                starts = hidden.offsets[:-1].numpy() + before
+                for index, start in zip(batch, starts, strict=True):
+                    rows = slice(int(offsets[index]), int(offsets[index + 1]))
+                    store(values, rows, states[start : start + counts[index]])
         return TokenEmbeddings(values, offsets)
 
     def _batches(
@@ -246,7 +249,7 @@ class Model:
         progress: bool,
         attention: bool,
         adapter: Sequence[str | None] | None = None,
-    ) -> Iterator[tuple[NDArray[np.int64], HiddenStates]]:
+    ) -> Generator[tuple[NDArray[np.int64], HiddenStates]]:
         """Batches of sequences of similar length: their places in `tokens`, and their hidden states."""
         from fastgenome.adapters.mixing import mixed_adapters
 
