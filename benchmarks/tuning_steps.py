@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import peft
 import torch
+import transformers
 from models import cosine, fill
 from pages import write_between
 from safetensors.torch import load_file
@@ -206,7 +207,7 @@ def measure_prediction(base: Base, batch: Batch, dtype: str, rounds: int) -> dic
 
 def stored_results(path: Path) -> dict[str, Any]:
     """Earlier results, unless they are of another machine or other versions."""
-    versions = {name: module.__version__ for name, module in (("torch", torch), ("peft", peft))}
+    versions = {module.__name__: module.__version__ for module in (torch, transformers, peft)}
     machine = {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
     head = {"command": "python benchmarks/tuning_steps.py", "machine": machine, "versions": versions}
     if path.is_file():

@@ -4,8 +4,8 @@ What each learns, what it trains, how fast, in how much memory and at what cost.
 chosen on the validation data among three; the test set is predicted once, by the best of the three runs. Each
 method and task runs in a process of its own, which alone its peak memory counts. The trivial baseline (4-mer
 frequencies, z-curve and GC content under a linear head) stands beside them. Results go to
-results/tuning_tasks.json after each process, what is there already is not run again (`--fresh` does), and the
-table goes to docs/fine_tuning.md. Leave the machine alone.
+results/tuning_tasks.json after each process; what is there already, with as many epochs, is not run again
+(`--fresh` does). The table goes to docs/fine_tuning.md. Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def measure(tasks: list[str], methods: list[str], epochs: int, results: dict[str
     for name in tasks:
         of_task = results["tasks"].setdefault(name, {})
         for method in methods:
-            if method in of_task:
+            if method in of_task and of_task[method]["epochs"] in (None, epochs):
                 print(f"{name}, {method}: there already")
                 continue
             of_task[method] = run_apart(name, method, epochs)
