@@ -147,7 +147,7 @@ def test_sweep_goes_on_where_a_run_diverges(small: Path, tmp_path: Path) -> None
     assert [row["diverged"] for row in result.rows] == [True, False, True]
     assert [row["best"] for row in result.rows] == [False, True, False]
     assert len(read_table(tmp_path / "grid" / "sweep.csv")) == 3
-    with pytest.raises(ArgumentError, match="learning_rate=1e.30 holds an unfinished run"):
+    with pytest.raises(ArgumentError, match=r"learning_rate=1e.30 holds an unfinished run"):
         fg.sweep(data, {"lr": (1e-9, 1e30)}, **arguments)
     with pytest.raises(DivergedError, match="every run of the sweep diverged"):
         fg.sweep(data, {"lr": (1e30,)}, resume=False, **arguments)
