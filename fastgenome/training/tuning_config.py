@@ -42,7 +42,7 @@ class Training:
             share ``warmup`` of the steps and then falls linearly to 0.
         batch_size: sequences of one optimizer step.
         batch_tokens: most rows of one pass through the network; as many passes as a batch needs add up to
-            exactly its gradient.
+            its gradient, exactly without dropout.
         weight_decay: of matrices; vectors (biases, gains, singular values) have none.
         clip: highest norm of the gradient.
         dtype: "auto" is float32 on a CPU and, on a GPU that computes it, bfloat16 for the frozen products;
@@ -58,7 +58,7 @@ class Training:
         evaluate_every, checkpoint_every: optimizer steps; None is once an epoch.
         keep: checkpoints that are kept, the newest.
         pooling, layer: see ``Model.embed``; None is the model's own way.
-        seed: of everything random.
+        seed: of everything random but an adapter's first numbers, which its own seed gives.
     """
 
     epochs: int = 3

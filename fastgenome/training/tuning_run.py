@@ -87,7 +87,7 @@ class TuningRun:
         layers = recomputed_layers(self.model.network, wanted=self.training.gradient_checkpointing)
         with bar as advance, layers, torch.random.fork_rng(devices), freed_memory_kept():
             if not self.selection.evaluations:
-                # The start counts too: where tuning gains nothing, the probe stays.
+                # The start counts too: where tuning at fixed rank gains nothing, the probe stays.
                 self._evaluate()
             while self.step < self.steps and not self._out_of_patience():
                 self._one_step()
