@@ -323,6 +323,8 @@ def test_forgotten_resume_deletes_nothing(small: Path, tmp_path: Path) -> None:
         ArgumentError, match=r"unfinished run; resume=True \(--resume\) continues it, resume=False"
     ):
         tune_in(tmp_path / "run", small, "lora", resume=None)
+    with pytest.raises(ArgumentError, match="unfinished run"):
+        fg.finetune(planted_motifs(20, seed=1), model=small, out=tmp_path / "run")
     assert sorted((tmp_path / "run" / "training").iterdir()) == stored
 
 

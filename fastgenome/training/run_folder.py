@@ -38,17 +38,17 @@ def check_run_folder(path: str | Path, *, resume: bool | None, tunes: bool = Tru
 
     Raises:
         ArgumentError: it cannot, or an unfinished run lies there and `resume` does not say what becomes of
-            it; a probe (`tunes` is False) never takes its place.
+            it; a probe (`tunes` is False) takes the place of a predictor alone.
     """
     folder = Path(path)
-    if not tunes:
-        return check_output_folder(folder, marker=DESCRIPTION)
     running = (folder / _RUNNING).is_file()
     if running and resume is None:
         raise ArgumentError(
             f"{folder} holds an unfinished run; resume=True (--resume) continues it, "
             "resume=False (--restart) discards it"
         )
+    if not tunes:
+        return check_output_folder(folder, marker=DESCRIPTION)
     if not running and _only_begun(folder):
         check_output_folder(folder.parent)
         return check_output_folder(folder)
