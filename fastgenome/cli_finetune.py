@@ -54,6 +54,9 @@ def finetune(
     batch_size: Annotated[int | None, typer.Option(help="sequences of one optimizer step")] = None,
     validation: Annotated[Path | None, typer.Option(help="labelled sequences to choose settings on")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="continue the run in the folder")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="discard an unfinished run in the folder")
+    ] = False,
     sweep: Annotated[
         list[str] | None, typer.Option("--sweep", help="KEY=V1,V2,…: tune with every combination; repeat")
     ] = None,
@@ -85,6 +88,8 @@ def finetune(
 
         if more_axes and not sweep:
             raise ArgumentError(f"unexpected argument {more_axes[0]!r}; KEY=V1,V2 belongs behind --sweep")
+        if resume and restart:
+            raise ArgumentError("give --resume or --restart, not both")
         named = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
         options = [f"{name}={value}" for name, value in named.items() if value is not None]
         if method != "probe" and dtype != "auto":
@@ -94,7 +99,7 @@ def finetune(
             "method": chosen.method,
             "training": chosen.training,
             "out": out,
-            "resume": resume,
+            "resume": True if resume else False if restart else None,
             "validation": validation,
             "features": feature_names(feature_sets),
             "task": task,
@@ -107,7 +112,9 @@ def finetune(
             loaded = _load(model, chosen, device=device, dtype=dtype, species=species, prompt=prompt)
             _tell_sweep(output, train_grid(train, grid, model=loaded, **arguments), out)
             return
-        check_run_folder(out)
+        if resume and chosen.training is None:
+            raise ArgumentError("--resume: only a tuning run can be continued; the probe is none")
+        check_run_folder(out, resume=arguments["resume"], tunes=chosen.training is not None)
         loaded = _load(model, chosen, device=device, dtype=dtype, species=species, prompt=prompt)
         _tell(output, train_predictor(train, model=loaded, **arguments), out)
 
@@ -158,13 +165,14 @@ def _tell_sweep(output: Output, result: Sweep, out: Path) -> None:
     """The table with the settings, the criterion and the loss; all figures are in its file."""
     criterion = result.best.hyperparameters["criterion"]
     columns = list(result.rows[0])
-    settings = columns[: columns.index("loss")]
+    settings = columns[: columns.index("diverged")]
     shown = [*settings, *dict.fromkeys((criterion, "loss")), "best_step", "trained_parameters"]
-    lines = [shown, *([_cell(row[name]) for name in shown] for row in result.rows)]
+    lines = [shown, *([_cell(row.get(name, "–")) for name in shown] for row in result.rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(shown))]
     for line, row in zip(lines, [None, *result.rows], strict=True):
         text = "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        output.add(text + ("  best" if row and row["best"] else ""))
+        mark = "" if row is None else "  best" if row["best"] else "  diverged" if row["diverged"] else ""
+        output.add(text + mark)
     output.add(
         f"chosen by the validation data's {criterion}; all figures in {out / 'sweep.csv'}", sweep=result.rows
     )

@@ -29,18 +29,22 @@ def configured(method: str, texts: Iterable[str]) -> Settings:
         name, value = _divided(text, settings, "--set")
         if name in values:
             raise ArgumentError(f"--set {text!r}: {name} is set already")
-        values[name] = _value(settings.types()[name], value)
+        values[name] = _value(settings.types()[name], value, name=name)
     return settings.replaced(values)
 
 
 def grid_of(texts: Iterable[str], settings: Settings) -> dict[str, tuple[Any, ...]]:
-    """The values to try of each setting, from texts such as "rank=2,4,8" or "rank=2,4 lr=1e-4,1e-3"."""
+    """The values to try of each setting, from texts such as "rank=2,4,8" or "rank=2,4 lr=1e-4,1e-3".
+
+    Within one value "+" joins, as in "targets=query+value,query".
+    """
     grid: dict[str, tuple[Any, ...]] = {}
     for text in " ".join(texts).split():
         name, values = _divided(text, settings, "--sweep")
         if name in grid:
             raise ArgumentError(f"--sweep {text!r}: {name} is swept already")
-        grid[name] = tuple(_value(settings.types()[name], value) for value in values.split(","))
+        kind = settings.types()[name]
+        grid[name] = tuple(_value(kind, value, name=name, joined="+") for value in values.split(","))
     return grid
 
 
@@ -55,14 +59,17 @@ def _divided(text: str, settings: Settings, option: str) -> tuple[str, str]:
     return name, value
 
 
-def _value(kind: Any, text: str) -> Any:
-    """A text as a value of a type, or as it is: what it is for then says what it expects."""
+def _value(kind: Any, text: str, *, name: str, joined: str = ",") -> Any:
+    """A text as a value of a type, or as it is: what it is for then says what it expects.
+
+    `joined` stands between the parts of a tuple.
+    """
     kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     if text.lower() == "none" and NoneType in kinds:
         return None
     if kinds == (bool,):
         if text.lower() not in _TRUTH:
-            raise ArgumentError(f"expected true or false, got {text!r}")
+            raise ArgumentError(f"{name}: expected true or false, got {text!r}")
         return _TRUTH[text.lower()]
     for one in kinds:
         if one is int and re.fullmatch(r"[+-]?[0-9]+", text):
@@ -71,8 +78,8 @@ def _value(kind: Any, text: str) -> Any:
             return float(text)
         if get_origin(one) is Literal and text in get_args(one):
             return text
-        if get_origin(one) in (tuple, Sequence) and not (kinds[0] is int and "," not in text):
-            return tuple(_value(get_args(one)[0], part) for part in text.split(","))
+        if get_origin(one) in (tuple, Sequence) and not (kinds[0] is int and joined not in text):
+            return tuple(_value(get_args(one)[0], part, name=name) for part in text.split(joined))
     return text
 
 

@@ -5,6 +5,7 @@ FastgenomeError
 │   ├── TruncatedInputError        a compressed or structured file ends too early
 │   └── RejectedRecordsError       records were rejected where none may be
 ├── ArgumentError (ValueError)     an argument has a value that is not accepted
+│   └── DivergedError              training diverged under these settings
 ├── ModelError                     a model cannot be found, loaded or used this way
 │   ├── CheckpointError            files of a model or predictor are missing, damaged or do not fit
 │   └── SequenceTooLongError       a sequence exceeds the model's limit
@@ -36,6 +37,10 @@ class RejectedRecordsError(InputError):
 
 class ArgumentError(FastgenomeError, ValueError):
     """An argument has a value that is not accepted."""
+
+
+class DivergedError(ArgumentError):
+    """Training diverged: weights, embeddings or losses became NaN or infinite."""
 
 
 class ModelError(FastgenomeError):

@@ -177,8 +177,10 @@ class Predictor:
         described = description or self._description()
         if self.model is not None and self.tuned == "adapter":
             self.model.unmerge_adapter()
-            self.model.save_adapter(folder / "adapter")
-            self.model.merge_adapter()
+            try:
+                self.model.save_adapter(folder / "adapter")
+            finally:
+                self.model.merge_adapter()
         elif self.model is not None and self.tuned == "model":
             self.model.save(folder / "model")
         write_predictor(folder, described, self.head)

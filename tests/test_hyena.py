@@ -1,5 +1,6 @@
 """HyenaDNA against its definition written out in NumPy, in both published layouts, and against itself."""
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -514,3 +515,17 @@ def test_both_layouts_are_recognised(tmp_path: Path) -> None:
     assert hyenadna.recognises(EARLY | {"layer": EARLY_LAYER}, tmp_path)
     assert not hyenadna.recognises(EARLY | {"layer": EARLY_LAYER | {"_name_": "mha"}}, tmp_path)
     assert not hyenadna.recognises({"model_type": "bert", "layer": 3}, tmp_path)
+
+
+def test_copied_filter_follows_its_own_weights(model: Model) -> None:
+    tokens = packed((90, 9))
+    with torch.inference_mode():
+        before = model.hidden_states(tokens)
+    twin = copy.copy(model)
+    twin.network = copy.deepcopy(model.network)
+    with torch.inference_mode():
+        torch.testing.assert_close(twin.hidden_states(tokens), before)
+        for parameter in twin.encoder.layers[0].mixer.long.parameters():
+            parameter.data.mul_(1.5)
+        assert float((twin.hidden_states(tokens) - before).abs().max()) > 1e-3
+        torch.testing.assert_close(model.hidden_states(tokens), before)

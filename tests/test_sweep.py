@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import fastgenome as fg
 from fastgenome.cli import app
 from fastgenome.cli_settings import configured, grid_of
-from fastgenome.errors import ArgumentError
+from fastgenome.errors import ArgumentError, DivergedError
 from fastgenome.training.settings import Settings
 
 
@@ -83,7 +83,7 @@ def test_configured_reads_settings_of_methods(method: str, text: str, expected: 
         (["lr=1e-3", "learning_rate=1e-2"], "learning_rate is set already"),
         (["rank=many"], "rank must be a whole number of at least 1, got 'many'"),
         (["epochs=2.5"], r"epochs must be a whole number .* got '2.5'"),
-        (["use_rslora=maybe"], "expected true or false, got 'maybe'"),
+        (["use_rslora=maybe"], "use_rslora: expected true or false, got 'maybe'"),
         (["targets=query,tail"], "targets must be"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -96,6 +96,10 @@ def test_configured_refuses(texts: list[str], message: str) -> None:
 def test_grid_of_reads_axes() -> None:
     grid = grid_of(["rank=2,4 lr=1e-4,1e-3", "epochs=1"], Settings.of("lora"))
     assert grid == {"rank": (2, 4), "learning_rate": (1e-4, 1e-3), "epochs": (1,)}
+    grid = grid_of(["targets=query+value,query", "layer=0+-1,-1", "class_weights=1+2.5"], Settings.of("lora"))
+    assert grid["targets"] == (("query", "value"), ("query",))
+    assert grid["layer"] == ((0, -1), -1)
+    assert grid["class_weights"] == ((1.0, 2.5),)
     with pytest.raises(ArgumentError, match="--sweep 'depth=1': expected KEY=VALUE"):
         grid_of(["depth=1"], Settings.of("lora"))
 
@@ -136,6 +140,70 @@ def test_sweep_tunes_every_combination_and_takes_the_best(small: Path, tmp_path:
     assert float(table[1]["loss"]) == losses[1]
 
 
+def test_sweep_goes_on_where_a_run_diverges(small: Path, tmp_path: Path) -> None:
+    data, training = planted_motifs(40, seed=1), fg.Training(epochs=20, clip=float("inf"))
+    arguments = {"model": small, "training": training, "out": tmp_path / "grid"}
+    result = fg.sweep(data, {"lr": (1e30, 1e-9, 1e31)}, **arguments)
+    assert [row["diverged"] for row in result.rows] == [True, False, True]
+    assert [row["best"] for row in result.rows] == [False, True, False]
+    assert len(read_table(tmp_path / "grid" / "sweep.csv")) == 3
+    with pytest.raises(ArgumentError, match=r"learning_rate=1e.30 holds an unfinished run"):
+        fg.sweep(data, {"lr": (1e-9, 1e30)}, **arguments)
+    with pytest.raises(DivergedError, match="every run of the sweep diverged"):
+        fg.sweep(data, {"lr": (1e30,)}, resume=False, **arguments)
+
+
+def test_sweep_takes_numbers_of_numpy(small: Path) -> None:
+    training = fg.Training(epochs=1)
+    result = fg.sweep(
+        planted_motifs(40, seed=1), {"rank": list(np.array([1]))}, model=small, training=training
+    )
+    assert json.dumps(result.best.hyperparameters["rank"]) == "1"
+
+
+def test_finetune_command_tells_of_diverged_runs(
+    small: Path, tables: tuple[Path, Path], tmp_path: Path
+) -> None:
+    command = [
+        "finetune",
+        tables[0],
+        "--model",
+        small,
+        "--method",
+        "lora",
+        "--epochs",
+        20,
+        "--set",
+        "clip=inf",
+    ]
+    told = run(*command, "-o", tmp_path / "grid", "--sweep", "lr=1e30,1e-9")
+    assert told.exit_code == 0, told.output
+    assert [line.split()[-1] for line in told.output.splitlines()[1:3]] == ["diverged", "best"]
+
+
+def test_finetune_command_refuses_an_unfinished_run(
+    small: Path, tables: tuple[Path, Path], tmp_path: Path
+) -> None:
+    command = [
+        "finetune",
+        tables[0],
+        "--model",
+        small,
+        "--method",
+        "lora",
+        "--epochs",
+        1,
+        "-o",
+        tmp_path / "r",
+    ]
+    (tmp_path / "r" / "training").mkdir(parents=True)
+    (tmp_path / "r" / "training" / "running.json").write_text("{}")
+    told = run(*command)
+    assert told.exit_code == 1
+    assert "--restart" in told.stderr
+    assert run(*command, "--restart").exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("method", "grid", "message"),
     [
@@ -144,8 +212,12 @@ def test_sweep_tunes_every_combination_and_takes_the_best(small: Path, tmp_path:
         ("lora", {"rank": (0,)}, "rank must be"),
         ("lora", {"rank": ()}, "grid must hold"),
         ("lora", {"rank": 4}, "grid must hold"),
+        ("lora", {"criterion": ("mcc", "loss")}, "grid has criterion"),
+        ("lora", {"seed": (1, 2), "held_out": (0.1,)}, "grid has held_out, seed, .* give validation="),
+        ("lora", {"lr": (1e-3,), "learning_rate": (1e-2,)}, "grid names a setting twice: lr, learning_rate"),
+        ("lora", {"rank": (2, 4, 2)}, "grid has a value of rank twice"),
     ],
-    ids=["probe", "unknown", "value", "empty", "number"],
+    ids=["probe", "unknown", "value", "empty", "number", "criterion", "data", "names", "values"],
 )
 def test_sweep_refuses(small: Path, method: str, grid: dict, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
@@ -185,11 +257,13 @@ def test_finetune_command_sweeps(small: Path, tables: tuple[Path, Path], tmp_pat
     ("arguments", "message"),
     [
         (["--method", "lora", "lr=1e-3,1e-4"], "unexpected argument 'lr=1e-3,1e-4'"),
+        (["--method", "lora", "--resume", "--restart"], "not both"),
+        (["--resume"], "only a tuning run can be continued"),
         (["--epochs", 3], "'epochs=3': expected KEY=VALUE, each of pooling, layer, seed"),
         (["--method", "lora", "--set", "epochs=1", "--epochs", 3], "epochs is set already"),
         (["--method", "lora", "--model", "none", "--features", "gc"], "'lora' tunes a model"),
     ],
-    ids=["axis", "probe", "twice", "no-model"],
+    ids=["axis", "both", "resume", "probe", "twice", "no-model"],
 )
 def test_finetune_command_refuses(
     tables: tuple[Path, Path], tmp_path: Path, arguments: list[object], message: str

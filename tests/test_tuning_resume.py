@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from small_checkpoints import write_tiny
 
 import fastgenome as fg
-from fastgenome.errors import CheckpointError
+from fastgenome.adapters.attach import is_merged
+from fastgenome.errors import ArgumentError, CheckpointError
 from fastgenome.training.tuning_checkpoint import Checkpoint, CheckpointFolder, read_checkpoint
 from fastgenome.training.tuning_run import TuningRun
 
@@ -58,7 +59,7 @@ for out, method, steps in {runs!r}:
 """
 
 
-def tune_in(out: str | Path, model: str | Path, method: str, *, resume: bool = True) -> fg.Predictor:
+def tune_in(out: str | Path, model: str | Path, method: str, *, resume: bool | None = True) -> fg.Predictor:
     torch.set_num_threads(1)
     return fg.finetune(
         planted_motifs(60, seed=1),
@@ -302,3 +303,102 @@ def test_loaded_predictor_saves_itself_again(small: Path, tmp_path: Path, method
     sequences = planted_motifs(12, seed=3)[0]
     np.testing.assert_allclose(again.predict_proba(sequences), predictor.predict_proba(sequences), atol=1e-6)
     assert again.base == fg.Predictor.load(tmp_path / "first").base
+
+
+@pytest.mark.parametrize(
+    ("method", "named"), [("lora", False), ("probe", True)], ids=["without a folder", "probe"]
+)
+def test_resume_refuses_what_cannot_be_continued(tmp_path: Path, method: str, named: bool) -> None:
+    with pytest.raises(ArgumentError, match="resume: only a tuning run with out= can be continued"):
+        fg.finetune(
+            "none.csv", model="none", method=method, out=tmp_path / "o" if named else None, resume=True
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_forgotten_resume_deletes_nothing(small: Path, tmp_path: Path) -> None:
+    interrupt(tmp_path / "run", small)
+    stored = sorted((tmp_path / "run" / "training").iterdir())
+    with pytest.raises(
+        ArgumentError, match=r"unfinished run; resume=True \(--resume\) continues it, resume=False"
+    ):
+        tune_in(tmp_path / "run", small, "lora", resume=None)
+    with pytest.raises(ArgumentError, match="unfinished run"):
+        fg.finetune(planted_motifs(20, seed=1), model=small, out=tmp_path / "run")
+    assert sorted((tmp_path / "run" / "training").iterdir()) == stored
+
+
+@pytest.mark.parametrize("lost", ["state.safetensors", "manifest.json"])
+def test_damaged_checkpoints_never_outlive_intact_ones(tmp_path: Path, lost: str) -> None:
+    folder = CheckpointFolder(tmp_path, "settings", keep=1)
+    for step in (4, 8):
+        CheckpointFolder(tmp_path, "settings", keep=5).save(Checkpoint(step, {"w": torch.zeros(3)}, {}))
+    (tmp_path / "step-000000008" / lost).unlink()
+    with pytest.warns(UserWarning, match="step-000000008"):
+        assert folder.newest().step == 4
+    for step in (6, 8):
+        folder.save(Checkpoint(step, {"w": torch.zeros(3)}, {}))
+        assert folder.newest().step == step
+
+
+def test_finished_run_is_returned_after_its_base_moved(small: Path, tmp_path: Path) -> None:
+    shutil.copytree(small, tmp_path / "base")
+    first = tune_in(tmp_path / "run", tmp_path / "base", "lora")
+    (tmp_path / "base").rename(tmp_path / "moved")
+    again = tune_in(tmp_path / "run", tmp_path / "moved", "lora")
+    sequences = planted_motifs(9, seed=3)[0]
+    np.testing.assert_array_equal(again.predict_proba(sequences), first.predict_proba(sequences))
+
+
+@pytest.mark.parametrize("method", ["lora", "probe"])
+def test_files_of_others_are_kept(small: Path, tmp_path: Path, method: str) -> None:
+    data, training = planted_motifs(40, seed=1), None if method == "probe" else fg.Training(epochs=1)
+    for _ in range(2):
+        fg.finetune(data, model=small, method=method, training=training, out=tmp_path / "run")
+        (tmp_path / "run" / "notes.txt").write_text("mine")
+        (tmp_path / "run" / "plots").mkdir(exist_ok=True)
+        (tmp_path / "run" / "plots" / "one").write_text("mine")
+    fg.finetune(data, model=small, method=method, training=training, out=tmp_path / "run")
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "run" / "plots" / "one").read_text() == "mine"
+    fg.Predictor.load(tmp_path / "run")
+
+
+def test_run_killed_before_its_marker_can_begin_again(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "training").mkdir(parents=True)
+    tune_in(tmp_path / "run", small, "lora", resume=None)
+    fg.Predictor.load(tmp_path / "run")
+    (tmp_path / "other" / "training").mkdir(parents=True)
+    (tmp_path / "other" / "training" / "mine").touch()
+    with pytest.raises(ArgumentError, match="holds no predictor"):
+        tune_in(tmp_path / "other", small, "lora", resume=None)
+
+
+def test_discarded_run_keeps_its_marker_to_the_last(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(tmp_path / "run", small)
+
+    def killed(path: Path) -> None:
+        assert (tmp_path / "run" / "training" / "running.json").is_file()
+        raise Killed
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(Killed):
+        tune_in(tmp_path / "run", small, "lora", resume=False)
+
+
+def test_failed_saving_leaves_the_adapter_merged(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = tune_in(tmp_path / "run", small, "lora")
+    expected = predictor.predict_proba(planted_motifs(9, seed=3)[0])
+
+    def failing(*arguments: object, **options: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(type(predictor.model), "save_adapter", failing)
+    with pytest.raises(Killed):
+        predictor.save(tmp_path / "saved")
+    assert is_merged(predictor.model)
+    np.testing.assert_array_equal(predictor.predict_proba(planted_motifs(9, seed=3)[0]), expected)

@@ -43,6 +43,10 @@ class FilterForms:
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
         self._lock = Lock()
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "FilterForms":
+        """None are kept yet: the copied filter has weights of its own, and a lock cannot be copied."""
+        return FilterForms(self._limit)
+
     def get(self, key: int, make: Callable[[], Tensor]) -> Tensor:
         """What was kept under the key, or what `make` gives."""
         with self._lock:

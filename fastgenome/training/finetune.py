@@ -20,7 +20,7 @@ from fastgenome.training.methods import Full, chosen_method, method_name
 from fastgenome.training.metrics import evaluate
 from fastgenome.training.probe import Probe
 from fastgenome.training.targets import TaskKind, infer_task
-from fastgenome.training.tuning import Examples, run_digest, tune
+from fastgenome.training.tuning import Examples, checked_examples, run_digest, tune
 from fastgenome.training.tuning_config import Training
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def finetune(
     label_columns: str | Sequence[str | int] = ("label",),
     reading: ReadOptions | None = None,
     out: str | Path | None = None,
-    resume: bool = False,
+    resume: bool | None = None,
     progress: bool = False,
 ) -> Predictor:
     """Train a predictor.
@@ -59,7 +59,8 @@ def finetune(
         label_columns: of a file; several are a multi-label target.
         reading: of files: the format, the columns of a table, and which records are used.
         out: folder for the predictor; of a tuning run also for its checkpoints, log, figures and plots.
-        resume: continue the run in ``out``, exactly; one that has ended is returned. False starts anew.
+        resume: True continues the run in ``out``, exactly; one that has ended is returned. False starts anew;
+            so does None, but not where an unfinished run would be lost.
         progress: show a bar.
 
     Returns:
@@ -75,8 +76,11 @@ def finetune(
     if validation is not None:
         check_labelled(validation, "validation")
     settings = chosen_method(method)
+    tunes = not isinstance(settings, Probe)
+    if resume and (out is None or not tunes):
+        raise ArgumentError("resume: only a tuning run with out= can be continued")
+    folder = None if out is None else run_folder.check_run_folder(out, resume=resume, tunes=tunes)
     predictor = _untrained(settings, model, _names(features), training)
-    folder = None if out is None else run_folder.check_run_folder(out)
     columns = (label_columns,) if isinstance(label_columns, str) else tuple(label_columns)
     train = read_labelled(data, label_columns=columns, min_length=predictor.min_length, reading=reading)
     predictor.read_reports["train"] = train.report
@@ -92,10 +96,10 @@ def finetune(
         examples.append((held.sequences, predictor.task.encode(held.labels)))
     if not isinstance(settings, Probe):
         training = training or Training()
-        return _tuned(predictor, settings, examples, training, folder, resume=resume, progress=progress)
+        return _tuned(predictor, settings, examples, training, folder, resume=bool(resume), progress=progress)
     _probed(predictor, settings, examples, progress=progress)
     if folder is not None:
-        predictor.save(folder)
+        run_folder.save(folder, predictor)
     return predictor
 
 
@@ -155,17 +159,28 @@ def _tuned(
     progress: bool,
 ) -> Predictor:
     """Tune the model, in a folder that a killed run can be continued from."""
-    train, validation = (*examples, None)[:2]
-    assert train is not None
+    given = examples[0]
+    train, validation = checked_examples(
+        predictor, method, given, examples[1] if len(examples) > 1 else None, training=training
+    )
+    n_held_out = len(given[0]) - len(train[0])
     if folder is None:
-        tune(predictor, method, train, validation, training=training, progress=progress)
+        tune(
+            predictor,
+            method,
+            train,
+            validation,
+            training=training,
+            n_held_out=n_held_out,
+            progress=progress,
+        )
         return predictor
     assert predictor.model is not None
     # Before the training, which takes long.
     describe_model(predictor.model)
     settings = run_digest(predictor, method, training, examples)
     if resume and run_folder.is_finished(folder, settings):
-        finished = Predictor.load(folder, device=str(predictor.model.device))
+        finished = Predictor.load(folder, model=predictor.model, device=str(predictor.model.device))
         finished.read_reports = predictor.read_reports
         return finished
     checkpoints = run_folder.begin(folder, settings, keep=training.keep, resume=resume)
@@ -175,6 +190,7 @@ def _tuned(
         train,
         validation,
         training=training,
+        n_held_out=n_held_out,
         checkpoints=checkpoints,
         progress=progress,
     )

@@ -79,9 +79,7 @@ def fit_linear_head(
         The head, and the chosen penalty per output as ``{"C": …}``.
     """
     inputs = inputs.astype(np.float64, copy=False)
-    mean = inputs.mean(axis=0)
-    scale = inputs.std(axis=0)
-    scale[scale < 1e-8 * np.maximum(1.0, np.abs(mean))] = 1.0
+    mean, scale = mean_and_scale(inputs)
     # Single precision halves the time of the iterative fits; ridge regression is solved in closed form.
     precision = np.float64 if task.kind == "regression" else np.float32
     x = ((inputs - mean) / scale).astype(precision)
@@ -104,6 +102,14 @@ def fit_linear_head(
     bias = np.concatenate([part[1] for part in parts])
     penalties = {f"C.{i}" if len(parts) > 1 else "C": part[2] for i, part in enumerate(parts)}
     return LinearHead(task.kind, mean, scale, weight, bias), penalties
+
+
+def mean_and_scale(inputs: Matrix) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Mean and standard deviation of each column of inputs (n, f), 1 where a column is constant."""
+    inputs = inputs.astype(np.float64, copy=False)
+    mean, scale = inputs.mean(axis=0), inputs.std(axis=0)
+    scale[scale < 1e-8 * np.maximum(1.0, np.abs(mean))] = 1.0
+    return mean, scale
 
 
 def _fit_one(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -56,6 +57,26 @@ def method_settings(method: Probe | Full | AdapterConfig) -> dict[str, Any]:
     """The fields of a config."""
     settings: dict[str, Any] = asdict(method)  # type: ignore[arg-type]
     return settings
+
+
+def check_method(
+    model: Model, method: Full | AdapterConfig, *, layers: Sequence[int] | None, total_steps: int
+) -> None:
+    """ArgumentError where an adapter does not fit the model, the layers that are read, or the steps."""
+    if isinstance(method, Full):
+        return
+    # What attaching refuses, and no trace of it.
+    model.add_adapter(method)
+    model.remove_adapter()
+    last = len(model.encoder.widths) - 1
+    highest = max(index % (last + 1) for index in layers or (-1,))
+    if highest < last:
+        raise ArgumentError(
+            f"layer must hold the last one, {last} or -1, to tune an adapter: what adapts the layers above "
+            f"{highest} would learn nothing"
+        )
+    if isinstance(method, AdaLoRA):
+        method.schedule(total_steps, matrices=1)
 
 
 def prepare(model: Model, method: Full | AdapterConfig, *, pooler: bool) -> None:

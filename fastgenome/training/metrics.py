@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,8 @@ def _regression(targets: NDArray[np.float64], values: NDArray[np.float64]) -> di
         if np.ptp(values) > 0:
             figures["pearson"] = float(pearsonr(targets, values).statistic)
             figures["spearman"] = float(spearmanr(targets, values).statistic)
-    return figures
+    # Of values that hardly differ the correlations are NaN.
+    return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
 def _binary(targets: NDArray[np.int64], probability: NDArray[np.float64]) -> dict[str, float]:

@@ -84,7 +84,7 @@ def write_predictor(folder: Path, description: Description, head: Head) -> None:
         del content["tuned"]
     else:
         content |= {"format": FORMATS[1], "tuned": {**content["tuned"], "files": _digests(folder)}}
-    (folder / DESCRIPTION).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (folder / DESCRIPTION).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -36,3 +36,5 @@ class Probe:
             raise ArgumentError(f'head must be "linear" or a scikit-learn estimator; got {self.head!r}')
         if isinstance(self.seed, bool) or not isinstance(self.seed, Integral) or not 0 <= self.seed < 2**32:
             raise ArgumentError(f"seed must be a whole number from 0 to 2**32 - 1; got {self.seed!r}")
+        # Of NumPy's numbers JSON knows none.
+        object.__setattr__(self, "seed", int(self.seed))

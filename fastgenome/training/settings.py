@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+import numpy as np
+
 from fastgenome.training.methods import Full, chosen_method
 from fastgenome.training.probe import Probe
 from fastgenome.training.tuning_config import Training
@@ -50,4 +52,6 @@ class Settings:
 
 def _with(config: Any, values: Mapping[str, Any]) -> Any:
     own = {field.name for field in fields(config)}
-    return replace(config, **{name: value for name, value in values.items() if name in own})
+    # Adapters take no numbers of NumPy.
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
+    return replace(config, **{name: value for name, value in plain.items() if name in own})

@@ -8,8 +8,9 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastgenome.errors import ArgumentError
+from fastgenome.errors import ArgumentError, DivergedError
 from fastgenome.training.finetune import finetune
+from fastgenome.training.run_folder import check_run_folder
 from fastgenome.training.run_log import write_rows
 from fastgenome.training.settings import Settings
 from fastgenome.training.tuning_selection import standing
@@ -29,8 +30,8 @@ class Sweep:
     """What a sweep gave.
 
     Attributes:
-        rows: one for each combination: its settings, the figures on the validation data, steps, parameters,
-            and whether it is the best by the criterion of Training.
+        rows: one for each combination: its settings, whether its run diverged, and if not the figures on the
+            validation data, steps, parameters; and whether it is the best by the criterion of Training.
         best: its predictor.
     """
 
@@ -57,7 +58,8 @@ def sweep(
         arguments: as of ``finetune``; without ``validation`` all runs hold out the same share of ``data``.
 
     Raises:
-        ArgumentError: a name is no setting, or a value is not accepted. Others as ``finetune``.
+        ArgumentError: a name is no setting, or one that the runs cannot be compared over, a value is not
+            accepted, or is there twice. DivergedError: every run diverged. Others as ``finetune``.
     """
     settings = Settings.of(method, training)
     if settings.training is None:
@@ -67,22 +69,55 @@ def sweep(
         raise ArgumentError(f"grid has {unknown}, expected some of {', '.join(settings.types())}")
     if not grid or not all(isinstance(values, (list, tuple)) and values for values in grid.values()):
         raise ArgumentError(f"grid must hold a list of values for each of its settings; got {dict(grid)!r}")
+    _check_grid(grid, names, validated=arguments.get("validation") is not None)
     points = [dict(zip(names.values(), values, strict=True)) for values in product(*grid.values())]
     chosen = [settings.replaced(point) for point in points]  # type: ignore[arg-type]
+    folders = [None if out is None else Path(out) / _name(point) for point in points]
+    for folder in folders:
+        if folder is not None:
+            check_run_folder(folder, resume=arguments.get("resume"))
     rows: list[dict[str, Any]] = []
     best: Predictor | None = None
-    for point, configs in zip(points, chosen, strict=True):
-        folder = None if out is None else Path(out) / ",".join(f"{k}={_text(v)}" for k, v in point.items())
-        predictor = finetune(data, method=configs.method, training=configs.training, out=folder, **arguments)
-        rows.append({**{str(k): _text(v) for k, v in point.items()}, **_figures(predictor)})
-        if best is None or _standing(predictor) > _standing(best):
-            best = predictor
-            for row in rows:
-                row["best"] = row is rows[-1]
+    for point, configs, folder in zip(points, chosen, folders, strict=True):
+        row = {str(name): _text(value) for name, value in point.items()}
+        try:
+            predictor = finetune(
+                data, method=configs.method, training=configs.training, out=folder, **arguments
+            )
+        except DivergedError:
+            rows.append({**row, "diverged": True, "best": False})
+        else:
+            rows.append({**row, "diverged": False, **_figures(predictor)})
+            if best is None or _standing(predictor) > _standing(best):
+                best = predictor
+                for row in rows:
+                    row["best"] = row is rows[-1]
         if out is not None:
             write_rows(Path(out) / TABLE, rows)
-    assert best is not None
+    if best is None:
+        raise DivergedError("every run of the sweep diverged; use lower learning rates")
     return Sweep(rows, best)
+
+
+def _check_grid(
+    grid: Mapping[str, Sequence[Any]], names: Mapping[str, str | None], *, validated: bool
+) -> None:
+    if "criterion" in names.values():
+        raise ArgumentError("grid has criterion, by which the runs are compared; give it in training=")
+    if not validated and (moving := {"seed", "held_out"} & set(names.values())):
+        raise ArgumentError(
+            f"grid has {', '.join(sorted(moving))}, which would give every run other data to be compared on; "
+            "give validation="
+        )
+    if len(set(names.values())) < len(names):
+        raise ArgumentError(f"grid names a setting twice: {', '.join(names)}")
+    for name, values in grid.items():
+        if len({str(_text(value)) for value in values}) < len(values):
+            raise ArgumentError(f"grid has a value of {name} twice: {values!r}")
+
+
+def _name(point: Mapping[Any, Any]) -> str:
+    return ",".join(f"{name}={_text(value)}" for name, value in point.items())
 
 
 def _text(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 
 from fastgenome.errors import InputError
 from fastgenome.training.base_model import describe_model
-from fastgenome.training.head_fitting import fit_linear_head
+from fastgenome.training.head_fitting import fit_linear_head, mean_and_scale
 from fastgenome.training.heads import LinearHead
 from fastgenome.training.methods import (
     LEARNING_RATES,
     Full,
+    check_method,
     method_name,
     method_settings,
     prepare,
@@ -25,12 +27,14 @@ from fastgenome.training.metrics import evaluate
 from fastgenome.training.state import digest
 from fastgenome.training.tuning_batches import TuningData, held_out_split
 from fastgenome.training.tuning_checkpoint import Checkpoint, CheckpointFolder
-from fastgenome.training.tuning_loss import TunedHead, unit_of
+from fastgenome.training.tuning_loss import TunedHead, example_weights, unit_of
 from fastgenome.training.tuning_run import TuningRun
+from fastgenome.training.tuning_selection import check_criterion
 
 if TYPE_CHECKING:
     from fastgenome.adapters import AdapterConfig
     from fastgenome.prediction import Predictor
+    from fastgenome.training.targets import Task
     from fastgenome.training.tuning_config import Training
 
 # A data set as cleaned sequences and encoded labels.
@@ -41,22 +45,20 @@ def tune(
     predictor: Predictor,
     method: Full | AdapterConfig,
     train: Examples,
-    validation: Examples | None,
+    validation: Examples,
     *,
     training: Training,
+    n_held_out: int = 0,
     checkpoints: CheckpointFolder | None = None,
     progress: bool = False,
 ) -> TuningRun:
     """Tune the predictor's model and fit its head; the predictor then holds the best weights and its figures.
 
-    Without validation data a share of the training data is held out. A run continues from the newest of its
-    checkpoints. Raises as ``finetune``.
+    The data are those of `checked_examples`, of which `n_held_out` were given to train on. A run continues
+    from the newest of its checkpoints. Raises as ``finetune``.
     """
     model = predictor.model
     assert model is not None
-    n_given = len(train[0])
-    if validation is None:
-        train, validation = _divided(predictor, train, training)
     data, held = (_tuning_data(predictor, part) for part in (train, validation))
     stored = None if checkpoints is None else checkpoints.newest()
     start = (
@@ -80,8 +82,31 @@ def tune(
     if stored is not None:
         run.restore(stored)
     run.train(checkpoints, progress=progress)
-    _finish(predictor, method, run, n_held_out=n_given - len(data.bases))
+    _finish(predictor, method, run, n_held_out=n_held_out)
     return run
+
+
+def checked_examples(
+    predictor: Predictor,
+    method: Full | AdapterConfig,
+    train: Examples,
+    validation: Examples | None,
+    *,
+    training: Training,
+) -> tuple[Examples, Examples]:
+    """Data to train and to validate on, which without validation data is a share of the first.
+
+    Raises, before anything that takes long:
+        ArgumentError: settings do not fit task, model or data. InputError: there are too few data.
+    """
+    if validation is None:
+        train, validation = _divided(predictor, train, training)
+    assert predictor.model is not None
+    check_criterion(predictor.task, training.criterion)
+    example_weights(predictor.task, train[1], training.class_weights)
+    steps = training.epochs * math.ceil(len(train[0]) / training.batch_size)
+    check_method(predictor.model, method, layers=predictor.layer, total_steps=steps)
+    return train, validation
 
 
 def run_digest(
@@ -103,9 +128,11 @@ def run_digest(
 
 def _divided(predictor: Predictor, train: Examples, training: Training) -> tuple[Examples, Examples]:
     sequences, targets = train
-    classes = targets if predictor.task.kind in ("binary", "multiclass") else None
-    parts = held_out_split(sequences, classes, share=training.held_out, seed=training.seed)
-    if min(map(len, parts)) == 0:
+    regression = predictor.task.kind == "regression"
+    parts = held_out_split(
+        sequences, None if regression else targets, share=training.held_out, seed=training.seed
+    )
+    if min(map(len, parts)) == 0 or (regression and np.ptp(targets[parts[0]]) == 0):
         raise InputError(
             f"{len(sequences)} sequences are too few to hold some out; give more, or validation data"
         )
@@ -125,8 +152,10 @@ def _tuning_data(predictor: Predictor, examples: Examples) -> TuningData:
 def _begun_head(
     predictor: Predictor, train: TuningData, held: TuningData, training: Training, progress: bool
 ) -> LinearHead:
-    """The linear probe of the frozen embedding."""
+    """The linear probe of the frozen embedding, or with head_init="zero" zeros on its scale."""
     inputs = predictor.joined(train.tokens, train.features, progress=progress)
+    if training.head_init == "zero":
+        return _zero_head(predictor.task, *mean_and_scale(inputs))
     validation = predictor.joined(held.tokens, held.features, progress=progress), held.targets
     head, _ = fit_linear_head(
         predictor.task, inputs, train.targets, validation=validation, seed=int(training.seed)
@@ -139,8 +168,12 @@ def _stored_head(checkpoint: Checkpoint, predictor: Predictor) -> LinearHead:
     mean, scale = (
         checkpoint.tensors[f"head.{name}"].numpy().astype(np.float64) for name in ("mean", "scale")
     )
-    bias = np.zeros(len(checkpoint.tensors["weight.head.bias"]))
-    return LinearHead(predictor.task.kind, mean, scale, np.zeros((len(bias), len(mean))), bias)
+    return _zero_head(predictor.task, mean, scale)
+
+
+def _zero_head(task: Task, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> LinearHead:
+    outputs = 1 if task.kind in ("binary", "regression") else len(task.output_names)
+    return LinearHead(task.kind, mean, scale, np.zeros((outputs, len(mean))), np.zeros(outputs))
 
 
 def _computes_bfloat16(dtype: str, device: Any) -> bool:
@@ -158,7 +191,9 @@ def _finish(predictor: Predictor, method: Full | AdapterConfig, run: TuningRun, 
     predictor.hyperparameters = {
         "method": method_name(method),
         **method_settings(method),
-        "training": asdict(replace(run.training, layer=None, learning_rate=run.learning_rate)),
+        "training": asdict(replace(run.training, layer=None, learning_rate=run.learning_rate))
+        # JSON has no infinity.
+        | {"clip": run.training.clip if math.isfinite(run.training.clip) else None},
         "trained_parameters": trained,
         "trained_share": trained
         / sum(p.numel() for p in (*model.network.parameters(), *run.head.parameters())),

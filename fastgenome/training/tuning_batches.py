@@ -50,19 +50,27 @@ def parts_of_batch(
 
 
 def held_out_split(
-    sequences: list[str], classes: NDArray[np.int64] | None, *, share: float, seed: int
+    sequences: list[str], labels: NDArray[np.int64] | None, *, share: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices of the training and of the held-out sequences, each in rising order.
 
-    Equal sequences stay on one side. With `classes` (n,) the share is taken of each class; at least one
-    distinct sequence of every class is trained on.
+    Equal sequences stay on one side. With classes (n,) as `labels` the share is taken of each class. Every
+    class, and every value of each column of `labels` (n, columns), is trained on; of a regression, without
+    `labels`, at least two distinct sequences are held out where there are three.
     """
     _, first, group = np.unique(np.array(sequences, dtype=object), return_index=True, return_inverse=True)
-    strata = np.zeros(len(first), dtype=np.int64) if classes is None else classes[first]
+    least = 2 if labels is None else 1
+    strata = labels[first] if labels is not None and labels.ndim == 1 else np.zeros(len(first), np.int64)
     rng = np.random.default_rng([seed, 2**31])
     chosen = np.zeros(len(first), dtype=bool)
     for stratum in np.unique(strata):
         members = rng.permutation(np.flatnonzero(strata == stratum))
-        chosen[members[: min(len(members) - 1, max(1, round(share * len(members))))]] = True
-    held = chosen[group.reshape(-1)]
+        chosen[members[: min(len(members) - 1, max(least, round(share * len(members))))]] = True
+    group = group.reshape(-1)
+    for column in () if labels is None else labels.reshape(len(sequences), -1).T:
+        for value in np.unique(column):
+            # Rare labels, and copies of a sequence that have another class than its first one.
+            if chosen[group[column == value]].all():
+                chosen[group[np.argmax(column == value)]] = False
+    held = chosen[group]
     return np.flatnonzero(~held), np.flatnonzero(held)

@@ -70,26 +70,31 @@ class CheckpointFolder:
     def newest(self) -> Checkpoint | None:
         """The newest intact checkpoint, None where none was written; a warning names each damaged one.
 
+        Newer ones, which are damaged, are removed: the steps that they stood for are done again.
+
         Raises:
             CheckpointError: all are damaged, or it belongs to a run with other data or settings.
         """
-        faults = []
+        faults: dict[Path, str] = {}
         for folder in self._newest_first():
             try:
                 stored = read_checkpoint(folder)
             except CheckpointError as error:
-                faults.append(str(error))
+                faults[folder] = str(error)
                 warnings.warn(f"{error}; trying the checkpoint before it", stacklevel=2)
                 continue
             if stored.settings != self.settings:
                 raise CheckpointError(
                     f"{folder} belongs to a run with other data or settings; continue with those, choose "
-                    "another folder, or start anew with resume=False"
+                    "another folder, or start anew with resume=False (--restart)"
                 )
+            for damaged in faults:
+                shutil.rmtree(damaged)
             return stored.checkpoint
         if faults:
             raise CheckpointError(
-                f"no checkpoint in {self.path} is intact; start anew with resume=False: {'; '.join(faults)}"
+                f"no checkpoint in {self.path} is intact; start anew with resume=False (--restart): "
+                + "; ".join(faults.values())
             )
         return None
 

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Literal, get_args
 
+import numpy as np
+
 from fastgenome.errors import ArgumentError
 
 Precision = Literal["auto", "float32", "bfloat16"]
 HeadInit = Literal["probe", "zero"]
-Criterion = Literal["loss", "mcc", "accuracy", "f1", "auc", "pr_auc", "brier", "r2", "pearson", "spearman"]
+Criterion = Literal[
+    "loss", "mcc", "accuracy", "f1", "auc", "pr_auc", "brier", "r2", "pearson", "spearman", "rmse"
+]
 
 _CHOICES = {"dtype": Precision, "head_init": HeadInit}
 
@@ -38,7 +42,7 @@ class Training:
             share ``warmup`` of the steps and then falls linearly to 0.
         batch_size: sequences of one optimizer step.
         batch_tokens: most rows of one pass through the network; as many passes as a batch needs add up to
-            exactly its gradient.
+            its gradient, exactly without dropout.
         weight_decay: of matrices; vectors (biases, gains, singular values) have none.
         clip: highest norm of the gradient.
         dtype: "auto" is float32 on a CPU and, on a GPU that computes it, bfloat16 for the frozen products;
@@ -54,7 +58,7 @@ class Training:
         evaluate_every, checkpoint_every: optimizer steps; None is once an epoch.
         keep: checkpoints that are kept, the newest.
         pooling, layer: see ``Model.embed``; None is the model's own way.
-        seed: of everything random.
+        seed: of everything random but an adapter's first numbers, which its own seed gives.
     """
 
     epochs: int = 3
@@ -86,12 +90,15 @@ class Training:
             whole = isinstance(value, Integral) and not isinstance(value, bool)
             if not whole or not least <= int(value) < 2**32:
                 raise ArgumentError(f"{name} must be a whole number from {least} to 2**32 - 1; got {value!r}")
+            # Of NumPy's numbers JSON knows none, and 1 and 1.0 would name different runs.
+            object.__setattr__(self, name, int(value))
         for name, (within, expected) in _RANGES.items():
             value = getattr(self, name)
             if value is None and name == "learning_rate":
                 continue
             if not isinstance(value, Real) or isinstance(value, bool) or not within(float(value)):
                 raise ArgumentError(f"{name} must be a number {expected}; got {value!r}")
+            object.__setattr__(self, name, float(value))
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in get_args(choices):
                 raise ArgumentError(
@@ -107,6 +114,8 @@ class Training:
 
     def _check_class_weights(self) -> None:
         weights = self.class_weights
+        if isinstance(weights, np.ndarray):
+            weights = weights.tolist()
         if weights is None or weights == "balanced":
             return
         numbers = isinstance(weights, Sequence) and not isinstance(weights, str)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from fastgenome.batching import take_sequences
-from fastgenome.errors import ArgumentError
+from fastgenome.errors import ArgumentError, DivergedError
 from fastgenome.memory import freed_memory_kept
 from fastgenome.progress import progress_bar
 from fastgenome.tokenizers import Tokens
@@ -87,7 +87,7 @@ class TuningRun:
         layers = recomputed_layers(self.model.network, wanted=self.training.gradient_checkpointing)
         with bar as advance, layers, torch.random.fork_rng(devices), freed_memory_kept():
             if not self.selection.evaluations:
-                # The start counts too: where tuning gains nothing, the probe stays.
+                # The start counts too: where tuning at fixed rank gains nothing, the probe stays.
                 self._evaluate()
             while self.step < self.steps and not self._out_of_patience():
                 self._one_step()
@@ -175,11 +175,15 @@ class TuningRun:
         """Add the figures of the validation data to the selection."""
         self._record()
         held = self.validation
+        for parameter in self.head.parameters():
+            self._check_finite(float(parameter.detach().abs().max()), "a weight of the head")
         self.predictor.head = self.head.to_linear_head()
         inputs = self.predictor.joined(held.tokens, held.features)
+        self._check_finite(float(np.abs(inputs).max()), "an embedding")
         with torch.no_grad():
             scores = self.head(torch.from_numpy(inputs).to(self.model.device)).cpu()
         losses = example_losses(self.task, scores, target_tensor(self.task, held.targets, self.head.unit))
+        self._check_finite(float(losses.mean()), "the validation loss")
         figures = evaluate(self.task, held.targets, self.predictor.head.outputs(inputs))
         row = {"step": self.step, "epoch": self.step / self.steps_per_epoch, "loss": float(losses.mean())}
         # Ranks above the budget that was asked for are no result.
@@ -201,20 +205,23 @@ class TuningRun:
         if not self._losses:
             return
         loss = float(torch.stack(self._losses).mean())
-        if not math.isfinite(loss):
-            raise ArgumentError(
-                f"training diverged before step {self.step}: the loss is {loss}; use a lower learning_rate"
-            )
+        self._check_finite(loss, "the loss")
         row = {"step": self.step, "epoch": self.step / self.steps_per_epoch, "loss": loss}
         rates = self._window.rates() | {"memory_mb": peak_memory(self.model.device)}
         self.log.append({**row, "learning_rate": self.optimizer.param_groups[0]["lr"], **rates})
         self.seconds += self._window.seconds
         self._losses, self._window = [], _Window()
 
+    def _check_finite(self, value: float, what: str) -> None:
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"training diverged before step {self.step}: {what} is {value}; use a lower learning_rate"
+            )
+
     def _note(self) -> str:
         if not self.log:
             return ""
-        row, figure = self.log[-1], self.selection.evaluations[-1][self.selection.criterion]
+        row, figure = self.log[-1], self.selection.evaluations[-1].get(self.selection.criterion, math.nan)
         return (
             f"loss {row['loss']:.3f}, validation {self.selection.criterion} {figure:.3f}, "
             f"{row['bases_per_second'] / 1000:.0f} kbp/s, {row['memory_mb']:.0f} MB"

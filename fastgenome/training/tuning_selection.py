@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor
 
-from fastgenome.errors import InputError
+from fastgenome.errors import ArgumentError, InputError
 from fastgenome.training.targets import Task
+from fastgenome.training.tuning_config import Criterion
 
 # Criteria of which less is better.
-_FALLING = ("loss", "brier")
+_FALLING = ("loss", "brier", "rmse")
+
+_REGRESSION = ("r2", "pearson", "spearman", "rmse")
+
+# Criteria that equal predictions leave undefined, whatever the data.
+_CORRELATIONS = ("pearson", "spearman")
 
 
 class Selection:
@@ -65,12 +72,30 @@ class Selection:
         self.best = best
 
 
+def check_criterion(task: Task, criterion: Criterion | None) -> None:
+    """ArgumentError for a criterion that is none of this kind of task."""
+    of_regression = ("loss", *_REGRESSION)
+    of_classes = tuple(name for name in get_args(Criterion) if name not in _REGRESSION)
+    known = of_regression if task.kind == "regression" else of_classes
+    if criterion is not None and criterion not in known:
+        raise ArgumentError(
+            f"criterion of a {task.kind} task must be one of {', '.join(known)}; got {criterion!r}"
+        )
+
+
 def standing(figures: Mapping[str, float], criterion: str) -> tuple[float, float]:
-    """How good figures with their "loss" are, greater is better; InputError where they lack the criterion."""
+    """How good figures with their "loss" are, greater is better; InputError where they lack the criterion.
+
+    NaN, and correlations with predictions that are all equal, are worse than any number.
+    """
+    if criterion in _CORRELATIONS and "r2" in figures:
+        figures = {criterion: math.nan, **figures}
     if criterion not in figures:
         raise InputError(
             f"the validation data do not define {criterion} of this task; they give "
-            f"{', '.join(name for name in figures if '.' not in name)}: choose one as criterion="
+            f"{', '.join(name for name in figures if name in get_args(Criterion))}: choose one as criterion="
         )
-    value = figures[criterion]
-    return (-value if criterion in _FALLING else value), -figures["loss"]
+    signs = (-1 if criterion in _FALLING else 1, -1)
+    values = [sign * figures[name] for sign, name in zip(signs, (criterion, "loss"), strict=True)]
+    reached, loss = (-math.inf if math.isnan(value) else value for value in values)
+    return reached, loss
