@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fastgenome.adapters.linear import AttachedAdapters
 from fastgenome.batching import take_sequences, token_budget_batches
-from fastgenome.errors import ArgumentError, InputError, ModelError, SequenceTooLongError
+from fastgenome.errors import ArgumentError, ModelError
 from fastgenome.memory import freed_memory_kept
 from fastgenome.models.checkpoint import WeightFiles, save_checkpoint
 from fastgenome.models.embeddings import (
@@ -26,6 +26,13 @@ from fastgenome.models.embeddings import (
     store,
 )
 from fastgenome.models.encoder import Encoder, HiddenStates
+from fastgenome.models.inputs import (
+    check_lengths,
+    check_limit,
+    check_packing,
+    check_special_tokens,
+    tokens_of,
+)
 from fastgenome.models.key_map import KeyMap, published_tensors
 from fastgenome.pooling import parse_pooling, pool
 from fastgenome.progress import progress_bar
@@ -177,13 +184,13 @@ class Model:
         None for none; by default the active one acts. A batch has at most `batch_tokens` rows. Raises
         InputError for a sequence without a token, SequenceTooLongError for one beyond `max_length`.
         """
-        tokens = self._as_tokens(sequences)
+        tokens = tokens_of(self, sequences)
         how = self._pooling_plan(pooling, special_tokens)
         layers, average = self.layer_indices(layer), self._averages(average_layers)
         if "pooler" in how.names and {i % len(self.encoder.widths) for i in layers} != {self._last}:
             raise ArgumentError(f"pooling='pooler' is for the last layer alone, got layer={layers}")
         if not how.special_tokens:
-            self._check_specials(tokens)
+            check_special_tokens(self, tokens)
         width = self.embedding_width(pooling=pooling, layer=layer, average_layers=average)
         embeddings = np.empty((len(tokens.lengths), width), dtype=output_type(output_dtype))
         batches = self._batches(tokens, layers, average, batch_tokens, progress, how.attends, adapter)
@@ -205,7 +212,7 @@ class Model:
         The network's mode is left as it is. Raises as `embed`.
         """
         how, layers = self._pooling_plan(pooling, None), self.layer_indices(layer)
-        self._check_lengths(tokens.lengths, None)
+        check_lengths(self, tokens.lengths)
         hidden = self._run(tokens.ids, tokens.offsets, layers, attention=how.attends)
         return self._pool(averaged(hidden) if self.defaults.average_layers else hidden, how)
 
@@ -221,10 +228,10 @@ class Model:
         progress: bool = False,
     ) -> TokenEmbeddings:
         """One embedding for each token, or each group of tokens that the network joins; see `embed`."""
-        tokens = self._as_tokens(sequences)
+        tokens = tokens_of(self, sequences)
         special = self._pooling_plan(None, special_tokens).special_tokens
         if not special:
-            self._check_specials(tokens)
+            check_special_tokens(self, tokens)
         before, behind = (0, 0) if special else (self.tokenizer.prefix_length, self.tokenizer.suffix_length)
         layers, average = self.layer_indices(layer), self._averages(average_layers)
         counts = -(-tokens.lengths // self.encoder.stride) - before - behind
@@ -277,8 +284,8 @@ class Model:
         joins `encoder.stride` of them. `token_types`, (total,), where the family has them. Gradients flow
         unless the caller turns them off.
         """
-        _check_packing(tokens, self.encoder.vocabulary_size)
-        self._check_limit(tokens.lengths)
+        check_packing(self, tokens)
+        check_limit(self, tokens.lengths)
         wanted = range(len(self.encoder.widths)) if layers == "all" else layers
         states = self._run(tokens.ids, tokens.offsets, self._layers(wanted), token_types).states
         return states[0] if _is_whole(layers) else states
@@ -352,34 +359,6 @@ class Model:
         from fastgenome.adapters import peft_format
 
         peft_format.load_adapter(self, directory, name=name)
-
-    def _as_tokens(self, sequences: Sequence[str] | str | Path | Tokens) -> Tokens:
-        """The tokens given, or those of the sequences, each with a token besides the special ones."""
-        if isinstance(sequences, Tokens):
-            _check_packing(sequences, self.encoder.vocabulary_size)
-            self._check_lengths(sequences.lengths, None)
-            return sequences
-        records = self._as_list(sequences)
-        tokens = self.tokenizer(records)
-        self._check_lengths(tokens.lengths, records)
-        return tokens
-
-    def _as_list(self, sequences: Sequence[str] | str | Path) -> list[str]:
-        """The sequences given, or those of the file named; InputError if records of the file are rejected."""
-        if not isinstance(sequences, str | Path):
-            records = list(sequences)
-            wrong = next((i for i, record in enumerate(records) if not isinstance(record, str)), None)
-            if wrong is not None:
-                raise InputError(f"sequences[{wrong}] is {type(records[wrong]).__name__}, expected str")
-            return records
-        from fastgenome.sequences import read_sequences
-
-        reader = read_sequences(sequences, min_length=self.min_length)
-        records = [record.sequence for record in reader]
-        if reader.report.n_rejected:
-            # An array has no place to say which rows are missing.
-            raise InputError(f"{sequences} has unusable records: {reader.report.summary()}")
-        return records
 
     @property
     def config_sha256(self) -> str:
@@ -470,57 +449,9 @@ class Model:
         ]
         return torch.cat(pooled, 1)
 
-    def _check_specials(self, tokens: Tokens) -> None:
-        """ArgumentError for tokens without the special ones that an embedding would leave out."""
-        starts, ends = tokens.offsets[:-1], tokens.offsets[1:]
-        before, behind = np.array(self.tokenizer.prefix), np.array(self.tokenizer.suffix)
-        found_before = tokens.ids[starts[:, None] + np.arange(len(before))]
-        found_behind = tokens.ids[ends[:, None] - len(behind) + np.arange(len(behind))]
-        wrong = (found_before != before).any(1) | (found_behind != behind).any(1)
-        if wrong.any():
-            raise ArgumentError(
-                f"the tokens of sequence {int(wrong.argmax())} do not have the special tokens of model "
-                f"{self.name!r} around them; encode them with special_tokens=True, or embed with it"
-            )
-
-    def _check_lengths(self, lengths: NDArray[np.int64], records: Sequence[str] | None) -> None:
-        special = self.tokenizer.prefix_length + self.tokenizer.suffix_length
-        without = np.flatnonzero(lengths <= special)
-        if len(without):
-            index = int(without[0])
-            found = "has" if records is None else f"has {len(records[index])} bases and gives"
-            raise InputError(
-                f"sequences[{index}] {found} no token besides special ones; model {self.name!r} needs "
-                f"at least {self.min_length} bases: leave such sequences out"
-            )
-        self._check_limit(lengths)
-
-    def _check_limit(self, lengths: NDArray[np.int64]) -> None:
-        if self.max_length is None or not (lengths > self.max_length).any():
-            return
-        index = int(np.flatnonzero(lengths > self.max_length)[0])
-        raise SequenceTooLongError(
-            f"sequences[{index}] has {lengths[index]} tokens, model {self.name!r} takes at most "
-            f"{self.max_length}: cut it into windows with window= (--window on the command line)",
-            index,
-        )
-
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _check_packing(tokens: Tokens, vocabulary_size: int) -> None:
-    """Tokens may be built by a caller; wrong ones would give numbers without a meaning."""
-    ids, offsets = tokens
-    if len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(ids) or (np.diff(offsets) < 0).any():
-        raise ArgumentError(
-            f"tokens.offsets must rise from 0 to the number of ids, {len(ids)}; got {offsets[:9]}"
-        )
-    if len(ids) and not (int(ids.min()) >= 0 and int(ids.max()) < vocabulary_size):
-        raise ArgumentError(
-            f"tokens.ids must lie in 0 … {vocabulary_size - 1}; got {int(ids.min())} … {int(ids.max())}"
-        )
 
 
 @contextmanager
