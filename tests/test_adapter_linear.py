@@ -1,17 +1,15 @@
 """Adapted linear layers: every path against float64, the dropout mask against NumPy, the compiled kernels."""
 
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from itertools import product
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from kernel_checks import ROOT, main, run_check
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -450,19 +448,9 @@ INTERPRETED = ("check_float32", "check_float16", "check_registration", "check_re
 
 @pytest.mark.parametrize("check", [*INTERPRETED, "check_compiled"])
 def test_adapter_linear_kernel(check: str) -> None:
-    pytest.importorskip("triton", reason="the kernel needs triton: pip install 'fastgenome[triton]'")
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "1"}
-    if check not in INTERPRETED:
-        del environment["TRITON_INTERPRET"]
-    run = subprocess.run(
-        [sys.executable, __file__, check], env=environment, cwd=Path(__file__).parent.parent,
-        capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == [check, "passed"]
+    run_check(__file__, check, interpreted=check in INTERPRETED)
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent.parent))
-    globals()[sys.argv[1]]()
-    print(sys.argv[1], "passed")
+    sys.path.insert(0, str(ROOT))
+    main(globals())

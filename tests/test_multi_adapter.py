@@ -1,14 +1,12 @@
 """Many adapters in one packed batch: every path against float64, sequence by sequence."""
 
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
+from kernel_checks import ROOT, main, run_check
 from test_adapter_linear import poison_new_tensors, scaled
 from torch import Tensor
 
@@ -226,19 +224,9 @@ INTERPRETED = (
 
 @pytest.mark.parametrize("check", [*INTERPRETED, "check_compiled"])
 def test_multi_adapter_kernel(check: str) -> None:
-    pytest.importorskip("triton", reason="the kernel needs triton: pip install 'fastgenome[triton]'")
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "1"}
-    if check not in INTERPRETED:
-        del environment["TRITON_INTERPRET"]
-    run = subprocess.run(
-        [sys.executable, __file__, check], env=environment, cwd=Path(__file__).parent.parent,
-        capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == [check, "passed"]
+    run_check(__file__, check, interpreted=check in INTERPRETED)
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent.parent))
-    globals()[sys.argv[1]]()
-    print(sys.argv[1], "passed")
+    sys.path.insert(0, str(ROOT))
+    main(globals())

@@ -1,16 +1,14 @@
 """Packed attention: the Triton kernel against float64, its compiled form, and the choice among kernels."""
 
-import os
 import re
-import subprocess
 import sys
 from functools import partial
 from itertools import pairwise, product
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from kernel_checks import ROOT, main, run_check
 from torch import Tensor
 
 from fastgenome import ops
@@ -315,16 +313,7 @@ INTERPRETED = (
 
 @pytest.mark.parametrize("check", [*INTERPRETED, "check_compiled"])
 def test_packed_attention_kernel(check: str) -> None:
-    pytest.importorskip("triton", reason="the kernel needs triton: pip install 'fastgenome[triton]'")
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "1"}
-    if check not in INTERPRETED:
-        del environment["TRITON_INTERPRET"]
-    run = subprocess.run(
-        [sys.executable, __file__, check], env=environment, cwd=Path(__file__).parent.parent,
-        capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == [check, "passed"]
+    run_check(__file__, check, interpreted=check in INTERPRETED)
 
 
 def poison_new_tensors() -> None:
@@ -446,7 +435,5 @@ def test_what_inference_leaves_in_caches_serves_training() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent.parent))
-    poison_new_tensors()
-    globals()[sys.argv[1]]()
-    print(sys.argv[1], "passed")
+    sys.path.insert(0, str(ROOT))
+    main(globals())
