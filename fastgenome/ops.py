@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fastgenome import frozen_linear
 from fastgenome.errors import ArgumentError
 from fastgenome.kernels import adapter_composition, multi_adapter_composition, reference
 from fastgenome.kernels.reference import LowRank as LowRank
@@ -37,7 +38,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activatio
     x = x.to(weight.dtype)
     if _is_fused(x, weight):
         return _fused_linear(x, packed(weight)[0], bias, activation)
-    return activate(F.linear(x, weight, bias), activation)
+    return activate(_product(x, weight, bias), activation)
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x Wᵀ + b, with gradients of what asks for them."""
+    if x.requires_grad and _is_frozen(x, weight, bias):
+        return frozen_linear.frozen_linear(x, weight, bias)
+    return F.linear(x, weight, bias)
 
 
 def gated_linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
@@ -47,7 +55,7 @@ def gated_linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Act
     """
     x = x.to(weight.dtype)
     if not _is_fused(x, weight):
-        gate, value = F.linear(x, weight, bias).chunk(2, -1)
+        gate, value = _product(x, weight, bias).chunk(2, -1)
         return activate(gate, activation) * value
     first, second = packed(weight, 2)
     biases = bias.chunk(2) if bias is not None else (None, None)
@@ -79,9 +87,18 @@ def activate(x: Tensor, activation: Activation) -> Tensor:
 
 def _is_fused(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN takes this product with what follows it."""
+    learns = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    return not learns and _fits_onednn(x, weight)
+
+
+def _is_frozen(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether oneDNN takes this product in training: the weights do not learn."""
+    learns = weight.requires_grad or (bias is not None and bias.requires_grad)
+    return not learns and not torch.is_autocast_enabled("cpu") and _fits_onednn(x, weight)
+
+
+def _fits_onednn(x: Tensor, weight: Tensor) -> bool:
     if x.device.type != "cpu" or weight.device.type != "cpu" or x.dim() != 2 or not len(x):
-        return False
-    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         return False
     return weight.dtype in (torch.float32, torch.bfloat16) and _fuses(weight.dtype)
 
@@ -124,7 +141,7 @@ def adapter_linear(
 
         return kernel(x, weight, bias, branches, gain=gain, dropout=dropout, seed=seed)
     return adapter_composition.adapter_linear(
-        x, weight, bias, branches, gain=gain, dropout=dropout, seed=seed, product=_base_product(weight)
+        x, weight, bias, branches, gain=gain, dropout=dropout, seed=seed, products=_products(x, weight)
     )
 
 
@@ -152,14 +169,17 @@ def multi_adapter_linear(
 
         return kernel(x, weight, bias, offsets, index, down=down, up=up, scale=scale)
     return multi_adapter_composition.multi_adapter_linear(
-        x, weight, bias, offsets, index, down=down, up=up, scale=scale, product=_base_product(weight)
+        x, weight, bias, offsets, index, down=down, up=up, scale=scale, products=_products(x, weight)
     )
 
 
-def _base_product(weight: Tensor) -> adapter_composition.Product:
-    """What multiplies by the frozen weights: oneDNN saves a pass, its float32 sums are coarser."""
-    trains = torch.is_grad_enabled() and weight.dtype == torch.float32
-    return F.linear if trains else linear
+def _products(x: Tensor, weight: Tensor) -> adapter_composition.Products:
+    """What multiplies by the weights of an adapted layer, forward and backward."""
+    if not torch.is_grad_enabled():
+        return adapter_composition.Products(linear)
+    if _is_frozen(x, weight, None):
+        return adapter_composition.Products(frozen_linear.product, frozen_linear.backward_product)
+    return adapter_composition.Products()
 
 
 def _prefers_kernel(x: Tensor, branches: Sequence[LowRank], dropout: float) -> bool:

@@ -9,6 +9,7 @@ scale, singular values, and what dropout owes to the kept elements.
 # mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call, no-any-return"
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,11 +19,25 @@ from torch.nn import functional as F
 from fastgenome.kernels.dropout_mask import add_dropped_product_, drop, keep_share
 from fastgenome.kernels.reference import LowRank
 
-Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+class Products(NamedTuple):
+    """What multiplies by the weights, without gradients of its own.
+
+    `forward` makes x Wᵀ + b of (x, W, b), `backward` g W of (g, W). Weights are given to it as they are where
+    it says so, since it may keep something for them.
+    """
+
+    forward: Callable[[Tensor, Tensor, Tensor | None], Tensor] = F.linear
+    backward: Callable[[Tensor, Tensor], Tensor] = torch.mm
+
+    @property
+    def scales_weights(self) -> bool:
+        """Whether a gain may be folded into the weights of the backward product, rather than the gradient."""
+        return self.backward is torch.mm
 
 
 def _forward(
-    product: Product,
+    products: Products,
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -40,7 +55,7 @@ def _forward(
         # With more rows than columns the weights are smaller than the output.
         ups = [_times(up, gain[None, a : a + up.shape[1]]) for a, up in zip(starts, ups, strict=True)]
         weight = _times(weight, gain[:, None])
-    y = product(x, weight, None if epilogue else bias)
+    y = products.forward(x, weight, None if epilogue else bias)
     seen = low = None
     if down is not None:
         seen = drop(x, dropout=dropout, seed=seed) if dropout else x
@@ -52,11 +67,11 @@ def _forward(
 
 class _AdapterLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, gain, down, starts, dropout, seed, product, *ups):
+    def forward(ctx, x, weight, bias, gain, down, starts, dropout, seed, products, *ups):
         needs_x, needs_weight, _, needs_gain, needs_down = ctx.needs_input_grad[:5]
         down, cast = _cast(x.dtype, down, ups)
         y, seen, low, base = _forward(
-            product, x, weight, bias, gain, down, starts, dropout, seed, cast, keeps_product=needs_gain
+            products, x, weight, bias, gain, down, starts, dropout, seed, cast, keeps_product=needs_gain
         )
         ctx.save_for_backward(
             x if needs_weight else None,
@@ -68,7 +83,7 @@ class _AdapterLinear(torch.autograd.Function):
             down if needs_x else None,
             *cast,
         )
-        ctx.starts, ctx.dropout, ctx.seed = starts, dropout, seed
+        ctx.starts, ctx.dropout, ctx.seed, ctx.products = starts, dropout, seed, products
         return y
 
     @staticmethod
@@ -77,7 +92,7 @@ class _AdapterLinear(torch.autograd.Function):
         x, seen, low, base, weight, gain, down, *ups = ctx.saved_tensors
         needs_x, needs_weight, needs_bias, needs_gain, needs_down = ctx.needs_input_grad[:5]
         gradient = gradient.contiguous()
-        # The gain is folded into what meets the gradient and is smaller: weights, projections, gradients.
+        # The gain is folded into what meets the gradient, which mostly is smaller: weights, projections.
         of_rows = None if gain is None else gain[:, None]
         d_x = d_weight = d_bias = d_gain = d_down = None
         if needs_weight:
@@ -91,7 +106,10 @@ class _AdapterLinear(torch.autograd.Function):
         if d_low is not None and needs_down:
             d_down = d_low.T @ seen
         if needs_x:
-            d_x = gradient @ _times(weight, of_rows)
+            if ctx.products.scales_weights:
+                d_x = ctx.products.backward(gradient, _times(weight, of_rows))
+            else:
+                d_x = ctx.products.backward(_times(gradient, gain), weight)
             if d_low is not None and ctx.dropout:
                 add_dropped_product_(d_x, d_low, down, dropout=ctx.dropout, seed=ctx.seed)
             elif d_low is not None:
@@ -174,18 +192,17 @@ def adapter_linear(
     gain: Tensor | None = None,
     dropout: float = 0.0,
     seed: int = 0,
-    product: Product = F.linear,
+    products: Products = Products(),  # noqa: B008
 ) -> Tensor:
     """What `reference.adapter_linear` defines, for `x` in the type of `weight`; differentiable once.
 
     Gradients have the type of what they belong to; the sums over rows are those of PyTorch's products.
-    `product` makes the base product, without gradients of its own.
     """
     down, ups = folded(branches, dropout)
     starts = tuple(branch.start for branch in branches)
     given = (x, weight, bias, gain, down, *ups)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
-        y: Tensor = _AdapterLinear.apply(x, weight, bias, gain, down, starts, dropout, seed, product, *ups)
+        y: Tensor = _AdapterLinear.apply(x, weight, bias, gain, down, starts, dropout, seed, products, *ups)
         return y
     down, ups = _cast(x.dtype, down, ups)
-    return _forward(product, x, weight, bias, gain, down, starts, dropout, seed, ups, keeps_product=False)[0]
+    return _forward(products, x, weight, bias, gain, down, starts, dropout, seed, ups, keeps_product=False)[0]

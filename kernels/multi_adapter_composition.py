@@ -13,9 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-from fastgenome.kernels.adapter_composition import Product
+from fastgenome.kernels.adapter_composition import Products
 
 
 class Stretches(NamedTuple):
@@ -28,10 +27,10 @@ class Stretches(NamedTuple):
 
 class _MultiAdapterLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, down, up, stretches, product):
+    def forward(ctx, x, weight, bias, down, up, stretches, products):
         x = _moved(x, stretches.order)
         narrow_down, narrow_up = down.to(x.dtype), up.to(x.dtype)
-        y = product(x, weight, bias)
+        y = products.forward(x, weight, bias)
         lows = []
         for adapter, start, end in stretches.bounds:
             lows.append(x[start:end] @ narrow_down[adapter].T)
@@ -44,7 +43,7 @@ class _MultiAdapterLinear(torch.autograd.Function):
             narrow_up,
             *(lows if needs_up else ()),
         )
-        ctx.stretches = stretches
+        ctx.stretches, ctx.products = stretches, products
         return _moved(y, stretches.back)
 
     @staticmethod
@@ -53,7 +52,7 @@ class _MultiAdapterLinear(torch.autograd.Function):
         x, weight, down, up, *lows = ctx.saved_tensors
         needs_x, needs_weight, needs_bias, needs_down, needs_up = ctx.needs_input_grad[:5]
         gradient = _moved(gradient.contiguous(), ctx.stretches.order)
-        d_x = gradient @ weight if needs_x else None
+        d_x = ctx.products.backward(gradient, weight) if needs_x else None
         d_down, d_up = (
             torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) if needed else None
             for p, needed in ((down, needs_down), (up, needs_up))
@@ -116,9 +115,9 @@ def multi_adapter_linear(
     down: Tensor,
     up: Tensor,
     scale: Tensor,
-    product: Product = F.linear,
+    products: Products = Products(),  # noqa: B008
 ) -> Tensor:
     """What `reference.multi_adapter_linear` defines, for `x` in the type of `weight`; differentiable once."""
     stretches = stretches_of(offsets, index, x.device)
-    y: Tensor = _MultiAdapterLinear.apply(x, weight, bias, down, scaled_up(up, scale), stretches, product)
+    y: Tensor = _MultiAdapterLinear.apply(x, weight, bias, down, scaled_up(up, scale), stretches, products)
     return y

@@ -1,5 +1,7 @@
 """bfloat16 attention in blocks against the same in float64, and PyTorch's fused attention beside it."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -53,7 +55,65 @@ def test_blocks_equal_whole_attention(
     assert errors[0] <= 2 * errors[1] + 2**-7
 
 
-def test_blocks_are_for_prediction_on_processors_with_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+def written_out(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """Attention of one sequence, (rows, heads, head_dim) three times, `bias` (heads or 1, rows, rows)."""
+    q, k, v = (x.transpose(0, 1) for x in (query, key, value))
+    scores = (q @ k.transpose(1, 2) * q.shape[-1] ** -0.5).float() + bias
+    return (scores.softmax(-1).to(v.dtype) @ v).transpose(0, 1).flatten(1)
+
+
+@pytest.mark.parametrize("scores", [5000, 1 << 21], ids=["some", "all at once"])
+@pytest.mark.parametrize(("causal", "alibi"), [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize(
+    ("lengths", "heads", "head_dim"), [((33, 33, 33, 140), 12, 64), ((70, 32, 32), 3, 40)]
+)
+def test_gradients_are_as_near_as_those_of_attention_written_out(
+    monkeypatch: pytest.MonkeyPatch,
+    lengths: tuple[int, ...],
+    heads: int,
+    head_dim: int,
+    causal: bool,
+    alibi: bool,
+    scores: int,
+) -> None:
+    monkeypatch.setattr(blocked_attention, "_SCORES", scores)
+    monkeypatch.setattr(attention, "_native", lambda device: True)
+    offsets, inputs = packed(lengths, heads, head_dim)
+    weights = torch.randn(sum(lengths), heads * head_dim).bfloat16()
+    slopes = attention.alibi_slopes(heads).double() if alibi else None
+
+    def exact(*given: Tensor) -> Tensor:
+        return reference.packed_attention(*given, offsets, causal=causal, slopes=slopes).flatten(1)
+
+    def plain(*given: Tensor) -> Tensor:
+        outputs = []
+        for part in zip(*(x.split(list(lengths)) for x in given), strict=True):
+            places = torch.arange(len(part[0]))
+            distance = (places - places[:, None]).double()
+            bias = (
+                torch.zeros(1, *distance.shape) if slopes is None else -slopes[:, None, None] * distance.abs()
+            )
+            bias = bias.masked_fill(distance > 0, -torch.inf) if causal else bias
+            outputs.append(written_out(*part, bias.float()))
+        return torch.cat(outputs)
+
+    def blocks(*given: Tensor) -> Tensor:
+        packing = packing_of(offsets, given[0].device)
+        return attention.attention_by_runs(*given, packing, causal=causal, alibi=alibi)
+
+    def gradients(attend: Callable[..., Tensor], dtype: torch.dtype) -> list[Tensor]:
+        leaves = [x.detach().to(dtype).requires_grad_() for x in inputs]
+        return [g.double() for g in torch.autograd.grad(attend(*leaves), leaves, weights.to(dtype))]
+
+    expected = gradients(exact, torch.float64)
+    for found, other, right in zip(
+        gradients(blocks, torch.bfloat16), gradients(plain, torch.bfloat16), expected, strict=True
+    ):
+        assert (found - right).norm() <= 1.5 * (other - right).norm()
+        assert (found - right).norm() <= 2**-6 * right.norm()
+
+
+def test_blocks_are_for_processors_with_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> Tensor:
         raise AssertionError("blocks were used")
 
@@ -64,9 +124,7 @@ def test_blocks_are_for_prediction_on_processors_with_bfloat16(monkeypatch: pyte
     attention.attention_by_runs(query.float(), key.float(), value.float(), packing)
     short, inputs = packed((31,), 2, 16)
     attention.attention_by_runs(*inputs, packing_of(short, query.device))
-    attention.attention_by_runs(query.requires_grad_(), key, value, packing).sum().backward()
-    assert query.grad is not None
-    with torch.no_grad(), pytest.raises(AssertionError, match="blocks were used"):
+    with pytest.raises(AssertionError, match="blocks were used"):
         attention.attention_by_runs(query, key, value, packing)
     monkeypatch.setattr(attention, "_native", lambda device: False)
     with torch.no_grad():

@@ -126,32 +126,36 @@ def attention_by_runs(
     query: Tensor, key: Tensor, value: Tensor, packing: Packing, *, causal: bool = False, alibi: bool = False
 ) -> Tensor:
     """What `packed_attention` gives, by one call of PyTorch's for each run of sequences of one length."""
-    outputs = [_run_attention(query, key, value, run, causal, alibi) for run in packing.runs]
+    # One division, whose gradient is one concatenation.
+    rows = [run.sequences * run.length for run in packing.runs]
+    queries, keys, values = (torch.split(x, rows) for x in (query, key, value))
+    outputs = [
+        _run_attention(q, k, v, run, causal, alibi)
+        for q, k, v, run in zip(queries, keys, values, packing.runs, strict=True)
+    ]
     if len(outputs) == 1:
         return outputs[0]
     return torch.cat(outputs) if outputs else query.flatten(1)
 
 
 def _run_attention(query: Tensor, key: Tensor, value: Tensor, run: Run, causal: bool, alibi: bool) -> Tensor:
-    stop = run.start + run.sequences * run.length
+    """Attention of the rows of one run."""
     heads = query.shape[1]
     shape = (run.sequences, run.length, heads, -1)
-    q, k, v = (x[run.start : stop].view(shape).transpose(1, 2) for x in (query, key, value))
-    if run.length in LENGTHS and _in_blocks(query, key, value):
+    q, k, v = (x.view(shape).transpose(1, 2) for x in (query, key, value))
+    if run.length in LENGTHS and _in_blocks(query):
         return _blocked(q, k, v, causal, alibi).flatten(2).flatten(0, 1)
     if alibi:
         bias = _alibi_bias(run.length, heads, causal, query.device)
         out = F.scaled_dot_product_attention(q.flip(2), k, v, attn_mask=bias).flip(2)
     else:
         out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-    return out.transpose(1, 2).reshape(stop - run.start, -1)
+    return out.transpose(1, 2).reshape(len(query), -1)
 
 
-def _in_blocks(*tensors: Tensor) -> bool:
-    """Whether the bfloat16 units of a CPU can be used: it has them, and nothing is to be learned here."""
-    learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    device = tensors[0].device
-    return tensors[0].dtype == torch.bfloat16 and device.type == "cpu" and not learns and _native(device)
+def _in_blocks(query: Tensor) -> bool:
+    """Whether the bfloat16 units of a CPU can be used."""
+    return query.dtype == torch.bfloat16 and query.device.type == "cpu" and _native(query.device)
 
 
 _native = lru_cache(maxsize=4)(native_bfloat16)

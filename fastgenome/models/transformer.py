@@ -190,11 +190,12 @@ class TransformerLayer(nn.Module):
     def _query_key_value(self, x: Tensor, rotations: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """(rows, heads, head_dim) each."""
         qkv = linear(self.qkv, x).view(len(x), 3, self.heads, x.shape[1] // self.heads)
-        query_key, value = qkv[:, :2], qkv[:, 2]
-        if rotations is not None:
-            query_key = rotate(query_key, rotations)
-        query, key = query_key.unbind(1)
-        return query, key, value
+        if rotations is None:
+            query, key, value = qkv.unbind(1)
+            return query, key, value
+        query_key, value = torch.split(qkv, [2, 1], 1)
+        query, key = rotate(query_key, rotations).unbind(1)
+        return query, key, value.squeeze(1)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         if self.activation in _GATES:

@@ -1,0 +1,94 @@
+"""Products by frozen weights in training: values, gradients and when the packed copies serve."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fastgenome import frozen_linear, ops
+from fastgenome.packed_weights import packed, packed_depths
+
+pytestmark = pytest.mark.skipif(not ops._fuses(torch.float32), reason="PyTorch here is without oneDNN")
+
+TYPES = [torch.float32, torch.bfloat16]
+
+
+def frozen(out: int, width: int, dtype: torch.dtype) -> tuple[nn.Parameter, Tensor]:
+    torch.manual_seed(0)
+    weight = nn.Parameter((torch.randn(out, width) / width**0.5).to(dtype), requires_grad=False)
+    return weight, torch.randn(out).to(dtype)
+
+
+def distance(found: Tensor, exact: Tensor) -> float:
+    return float((found.double() - exact).pow(2).mean().sqrt())
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("rows", [1, 63, 500])
+@pytest.mark.parametrize(("out", "width"), [(768, 3072), (2304, 768), (1000, 1030), (130, 128)])
+def test_error_is_below_twice_that_of_pytorch(dtype: torch.dtype, rows: int, out: int, width: int) -> None:
+    if not ops._fuses(dtype):
+        pytest.skip(f"oneDNN has no {dtype} here")
+    weight, bias = frozen(out, width, dtype)
+    x, gradient = torch.randn(rows, width).to(dtype), torch.randn(rows, out).to(dtype)
+
+    def both(multiply: object, *given: Tensor) -> tuple[Tensor, Tensor]:
+        start = given[0].detach().requires_grad_()
+        y = multiply(start, *given[1:3])  # type: ignore[operator]
+        return y.detach(), torch.autograd.grad(y, start, given[3])[0]
+
+    exact = both(F.linear, x.double(), weight.double(), bias.double(), gradient.double())
+    plain = both(F.linear, x, weight, bias, gradient)
+    for use in range(3):
+        found = both(ops.linear, x, weight, bias, gradient)
+        for ours, theirs, right in zip(found, plain, exact, strict=True):
+            assert ours.dtype == dtype
+            assert distance(ours, right) <= 2 * distance(theirs, right), f"use {use}"
+    assert packed_depths(weight, frozen_linear._parts(dtype, width), transposed=False)
+    assert packed_depths(weight, frozen_linear._parts(dtype, out), transposed=True)
+
+
+def test_gradients_of_gradients() -> None:
+    weight, bias = frozen(130, 160, torch.float32)
+    x = torch.randn(9, 160, requires_grad=True)
+    for _ in range(3):
+        second = []
+        for multiply in (ops.linear, F.linear):
+            (first,) = torch.autograd.grad(multiply(x, weight, bias).pow(2).sum(), x, create_graph=True)
+            second.append(torch.autograd.grad(first.pow(2).sum(), x)[0])
+        torch.testing.assert_close(second[0], second[1], rtol=1e-4, atol=1e-4)
+
+
+def test_changed_weights_are_never_multiplied_as_they_were() -> None:
+    weight, bias = frozen(130, 160, torch.float32)
+    x = torch.randn(9, 160, requires_grad=True)
+    for _ in range(3):
+        for _ in range(3):
+            found = torch.autograd.grad(ops.linear(x, weight, bias).sum(), x)[0]
+            torch.testing.assert_close(found, weight.sum(0).expand_as(x), rtol=1e-4, atol=1e-4)
+        with torch.no_grad():
+            weight.mul_(2.0)
+
+
+def test_whole_weights_share_one_copy() -> None:
+    weight, _ = frozen(130, 160, torch.float32)
+    for _ in range(2):
+        whole = packed(weight)
+    assert packed_depths(weight, 1, transposed=False)[0] is whole[0]
+
+
+def test_what_learns_gets_its_gradient() -> None:
+    weight, bias = frozen(130, 160, torch.float32)
+    x = torch.randn(9, 160, requires_grad=True)
+    for learned in (weight, bias):
+        learned.requires_grad_()
+        ops.linear(x, weight, bias).sum().backward()
+        assert learned.grad is not None
+        learned.requires_grad_(False)
+
+
+def test_autocast_keeps_its_types() -> None:
+    weight, bias = frozen(130, 160, torch.float32)
+    x = torch.randn(9, 160, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ops.linear(x, weight, bias).dtype == torch.bfloat16
