@@ -1,7 +1,7 @@
 """Every method of fine-tuning on real tasks with `tiny`: `python benchmarks/tuning_tasks.py`.
 
 What each learns, what it trains, how fast, in how much memory and at what cost. A method's learning rate is
-chosen on the validation data among three; the test set is predicted once, by the best of the three runs. Each
+chosen on the validation data among two; the test set is predicted once, by the better run. Each
 method and task runs in a process of its own, which alone its peak memory counts. The trivial baseline (4-mer
 frequencies, z-curve and GC content under a linear head) stands beside them. Results go to
 results/tuning_tasks.json after each process; what is there already, with as many epochs, is not run again
@@ -34,12 +34,12 @@ FEATURES = ("zcurve", "gc", "kmer")
 RATES: dict[str, tuple[float, ...]] = {
     "baseline": (),
     "probe": (),
-    "lora": (1e-3, 3e-3, 1e-2),
-    "dora": (1e-3, 3e-3, 1e-2),
-    "ia3": (1e-2, 3e-2, 1e-1),
-    "adalora": (1e-3, 3e-3, 1e-2),
-    "ars": (1e-3, 3e-3, 1e-2),
-    "full": (1e-4, 3e-4, 1e-3),
+    "lora": (1e-3, 4e-3),
+    "dora": (1e-3, 4e-3),
+    "ia3": (1e-2, 4e-2),
+    "adalora": (1e-3, 4e-3),
+    "ars": (1e-3, 4e-3),
+    "full": (1e-4, 4e-4),
 }
 TASKS = ("prom_300_tata", "H3", "3' reporter, random split", "3' reporter, grouped split")
 _FIGURES = {"binary": ("mcc", "auc"), "regression": ("r2", "pearson", "spearman")}
@@ -187,7 +187,7 @@ def _notes(results: dict[str, Any]) -> str:
     return (
         f"{' or '.join(map(str, epochs)) or 'No'} epochs, {results['machine']['threads']} threads, torch "
         f"{results['torch']}. Learning rates and weights are chosen on validation data ({sources}). g CO2e "
-        "are the chosen run's, choosing took about three times as much; peak memory is the process's. "
+        "are the chosen run's, choosing took about twice as much; peak memory is the process's. "
         "prom_300_tata holds 79 duplicates and 15 conflicting labels, and neighbouring windows of H3 overlap "
         "across its sets; in the random split near-copies of reporter sequences are trained on."
     )
