@@ -1,8 +1,8 @@
 """Every method of fine-tuning on real tasks with `tiny`: `python benchmarks/tuning_tasks.py`.
 
 What each learns, what it trains, how fast, in how much memory and at what cost. A method's learning rate is
-chosen on the validation data among two; the test set is predicted once, by the better run. Each
-method and task runs in a process of its own, which alone its peak memory counts. The trivial baseline (4-mer
+chosen on the validation data among two; the test set is predicted once, by the better run. Each method and
+task runs in a process of its own, which alone its peak memory counts. The trivial baseline (4-mer
 frequencies, z-curve and GC content under a linear head) stands beside them. Results go to
 results/tuning_tasks.json after each process; what is there already, with as many epochs, is not run again
 (`--fresh` does). The table goes to docs/fine_tuning.md. Leave the machine alone meanwhile.

@@ -27,6 +27,7 @@ ROOMS = [
     ("kernels", 0),
     ("ops", 2),
     ("packed_weights", 2),
+    ("frozen_linear", 2),
     ("pooling", 2),
     ("batching", 2),
     ("tokenizers", 1),
