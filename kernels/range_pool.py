@@ -94,7 +94,7 @@ def _backward_kernel(
             weight_total += tl.where(holds, share * (state - pooled), 0.0)
         else:
             total += tl.where(holds, gradient / tl.maximum(end - start, 1).to(tl.float32), 0.0)
-    tl.store(d_states + row * dim + columns, total, mask=inside)
+    tl.store(d_states + row * dim + columns, total.to(d_states.dtype.element_ty), mask=inside)
     if REDUCTION == "weighted":
         tl.store(d_weights + row * tl.num_programs(1) + tl.program_id(1), tl.sum(weight_total, axis=0))
 
@@ -130,24 +130,23 @@ def _forward(
 
 
 def _backward(
-    gradients: Tensor, starts: Tensor, ends: Tensor, kept: Tensor, rows: int, reduction: str,
-    states: Tensor | None, weights: Tensor | None, output: Tensor | None,
+    gradients: Tensor, starts: Tensor, ends: Tensor, kept: Tensor, rows: int, dtype: torch.dtype,
+    reduction: str, states: Tensor | None, weights: Tensor | None, output: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Gradients of states (rows, dim) and weights (rows,), float32; without weights the latter are none."""
+    """Gradients of states (rows, dim) in their type, and of weights (rows,) float32, (0,) without weights."""
     dim = gradients.shape[1]
     blocks = triton.cdiv(dim, BLOCK_COLUMNS)
-    d_states = torch.empty(rows, dim, dtype=torch.float32, device=gradients.device)
-    d_weights = d_states.new_empty(0 if weights is None else rows, blocks)
+    d_states = torch.empty(rows, dim, dtype=dtype, device=gradients.device)
+    d_weights = torch.empty(
+        0 if weights is None else rows, blocks, dtype=torch.float32, device=gradients.device
+    )
     if rows and dim:
         starts, order = starts.sort(stable=True)
-        ends, gradients = ends[order], gradients[order].contiguous()
-        if reduction != "mean":
-            kept = kept[order].contiguous()
-        if output is not None:
-            output = output[order].contiguous()
+        ends, gradients = ends[order], gradients[order]
+        kept = kept[order] if len(kept) else kept
+        output = None if output is None else output[order]
         row = torch.arange(rows, device=gradients.device)
-        # A row can lie in ranges that start at or before it, from the first whose predecessors all end by
-        # then.
+        # A row can lie in ranges that start at or before it, after those that all end by then.
         last_ranges = torch.searchsorted(starts, row, right=True)
         reach = ends.cummax(0).values if len(ends) else ends
         first_ranges = torch.searchsorted(reach, row, right=True)
@@ -174,16 +173,16 @@ def _(states, starts, ends, weights, reduction):
 
 @torch.library.custom_op("fastgenome::range_pool_backward", mutates_args=())
 def _pool_backward(
-    gradients: Tensor, starts: Tensor, ends: Tensor, kept: Tensor, rows: int, reduction: str,
-    states: Tensor | None, weights: Tensor | None, output: Tensor | None,
+    gradients: Tensor, starts: Tensor, ends: Tensor, kept: Tensor, rows: int, dtype: torch.dtype,
+    reduction: str, states: Tensor | None, weights: Tensor | None, output: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    return _backward(gradients, starts, ends, kept, rows, reduction, states, weights, output)
+    return _backward(gradients, starts, ends, kept, rows, dtype, reduction, states, weights, output)
 
 
 @_pool_backward.register_fake
-def _(gradients, starts, ends, kept, rows, reduction, states, weights, output):
-    d_states = torch.empty(rows, gradients.shape[1], dtype=torch.float32, device=gradients.device)
-    return d_states, d_states.new_empty(0 if weights is None else rows)
+def _(gradients, starts, ends, kept, rows, dtype, reduction, states, weights, output):
+    d_states = torch.empty(rows, gradients.shape[1], dtype=dtype, device=gradients.device)
+    return d_states, d_states.new_empty(0 if weights is None else rows, dtype=torch.float32)
 
 
 def _setup_context(ctx, inputs, output):
@@ -198,10 +197,11 @@ def _setup_context(ctx, inputs, output):
 def _differentiate(ctx, gradients, _):
     starts, ends, kept, states, weights, output = ctx.saved_tensors
     d_states, d_weights = _pool_backward(
-        gradients.contiguous(), starts, ends, kept, ctx.rows, ctx.reduction, states, weights, output
-    )
+        gradients.contiguous(), starts, ends, kept, ctx.rows, ctx.dtype, ctx.reduction,
+        states, weights, output,
+    )  # fmt: skip
     d_weights = None if weights is None else d_weights.to(weights.dtype)
-    return d_states.to(ctx.dtype), None, None, d_weights, None
+    return d_states, None, None, d_weights, None
 
 
 _pool.register_autograd(_differentiate, setup_context=_setup_context)

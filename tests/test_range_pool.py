@@ -215,7 +215,7 @@ def check_registration() -> None:
         torch.library.opcheck(module._pool, (leaves[0], starts, ends, leaves[1], reduction))
         output, kept = module._pool(states, starts, ends, weights, reduction)
         others = (None, None, None) if weights is None else (states, weights, output)
-        arguments = (gradients, starts, ends, kept, len(states), reduction, *others)
+        arguments = (gradients, starts, ends, kept, len(states), states.dtype, reduction, *others)
         torch.library.opcheck(module._pool_backward, arguments)
 
 
