@@ -23,11 +23,11 @@ import torch
 from attention_peers import output_and_gradients, packed_inputs, packed_ways, padded_attention
 from gpu_adapters import check_adapters, measure_adapters
 from gpu_models import measure_models
+from gpu_pooling import check_pooling, measure_pooling
 from padded_peer import PaddedPeer
 
 import fastgenome as fg
 from fastgenome.kernels import reference
-from fastgenome.kernels.range_pool import range_pool
 from fastgenome.models.attention import alibi_slopes
 
 
@@ -42,37 +42,6 @@ def seconds(work: Callable[[], object], device: torch.device, rounds: int) -> fl
         if number >= 2:
             times.append(time.perf_counter() - start)
     return statistics.median(times)
-
-
-def ranges(rows: int, count: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random overlapping ranges of rows."""
-    generator = torch.Generator().manual_seed(0)
-    starts = torch.randint(0, rows - 1, (count,), generator=generator)
-    ends = starts + 1 + (torch.rand(count, generator=generator) * (rows - starts - 1)).long()
-    return starts.to(device), ends.to(device)
-
-
-def check_range_pool(device: torch.device) -> dict[str, float]:
-    """Largest error of the kernel over that of PyTorch in the same type, both against float64."""
-    types = [torch.float32] if device.type == "cpu" else [torch.float32, torch.float16, torch.bfloat16]
-    worst = {}
-    for dtype in types:
-        for reduction in ("mean", "max"):
-            states = torch.randn(97, 63, dtype=dtype).to(device)
-            starts, ends = ranges(97, 20, device)
-            truth = torch.stack(
-                [
-                    states[a:b].double().mean(0) if reduction == "mean" else states[a:b].double().amax(0)
-                    for a, b in zip(starts.tolist(), ends.tolist(), strict=True)
-                ]
-            )
-            errors = [
-                float((f(states, starts, ends, reduction).double() - truth).abs().max())
-                for f in (range_pool, reference.range_pool)
-            ]
-            assert errors[0] <= 2 * errors[1] + 1e-6, (dtype, reduction, errors)
-            worst[f"{reduction} {str(dtype)[6:]}"] = errors[0]
-    return worst
 
 
 def check_packed_attention(device: torch.device) -> dict[str, float]:
@@ -132,21 +101,6 @@ def measure_packed_attention(device: torch.device, rounds: int) -> dict[str, Any
     return {"packed_attention_ms": times}
 
 
-def measure_range_pool(device: torch.device, rounds: int) -> dict[str, float]:
-    """Bandwidth of pooling disjoint sequences of bfloat16 rows, as a share of a copy's."""
-    rows, dim, length = (4096, 768, 64) if device.type == "cpu" else (1 << 20, 768, 256)
-    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    rows = rows // 32 if device.type == "cpu" else rows
-    states = torch.randn(rows, dim, device=device).to(dtype)
-    starts = torch.arange(0, rows, length, device=device)
-    ends = (starts + length).clamp(max=rows)
-    copied = torch.empty_like(states)
-    size = states.numel() * states.element_size()
-    pooled = seconds(lambda: range_pool(states, starts, ends, "mean"), device, rounds)
-    copy = seconds(lambda: copied.copy_(states), device, rounds)
-    return {"range_pool_gb_s": size / pooled / 1e9, "copy_gb_s": 2 * size / copy / 1e9}
-
-
 def measure_products(device: torch.device, rounds: int) -> dict[str, float]:
     """Rate of a large bfloat16 matrix product, TFLOP/s."""
     n = 512 if device.type == "cpu" else 8192
@@ -186,11 +140,12 @@ def main() -> None:
     rounds = 3 if device.type == "cpu" else 20
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU, rehearsal"
     results: dict[str, Any] = {"device": name, "torch": torch.__version__}
-    results["range_pool_error"] = check_range_pool(device)
+    results["range_pool_error"] = check_pooling(device)
     results["packed_attention_error"] = check_packed_attention(device)
     results["adapter_error"] = check_adapters(device)
-    for measure in (measure_products, measure_range_pool, measure_packed_attention, measure_embedding):
+    for measure in (measure_products, measure_packed_attention, measure_embedding):
         results |= measure(device, rounds)
+    results |= measure_pooling(device, rounds, seconds)
     results |= measure_adapters(device, rounds, seconds)
     results |= measure_models(device, rounds, seconds)
     print(json.dumps(results, indent=2))

@@ -255,17 +255,34 @@ def _check_adapters(
         raise ArgumentError(f"offsets must rise from 0 to {len(x)}, the number of rows, got {offsets}")
 
 
-def range_pool(states: Tensor, starts: Tensor, ends: Tensor, reduction: RangeReduction) -> Tensor:
+def range_pool(
+    states: Tensor,
+    starts: Tensor,
+    ends: Tensor,
+    reduction: RangeReduction,
+    *,
+    weights: Tensor | None = None,
+) -> Tensor:
     """Reduce ranges [start, end) of rows of `states` (total, dim) to (ranges, dim) float32.
 
     Ranges, (ranges,) int64 on the device of the states, may overlap and come in any order; an empty one
-    gives zeros. On CUDA the Triton kernel runs, elsewhere plain PyTorch; both have gradients.
+    gives zeros. "weighted" is Σ wᵢ xᵢ / Σ wᵢ for `weights` (total,); a range whose weights sum to zero gives
+    NaN or infinities. On CUDA the Triton kernel runs, elsewhere plain PyTorch; both have gradients, of the
+    weights too. Raises ArgumentError for weights that are missing, of another shape, or of no use.
     """
+    if (weights is not None) != (reduction == "weighted") or (
+        weights is not None and weights.shape != states.shape[:1]
+    ):
+        found = None if weights is None else tuple(weights.shape)
+        raise ArgumentError(
+            f"weights must be ({len(states)},), one for each row, for 'weighted' and None for any other "
+            f"reduction, got {found} for {reduction!r}"
+        )
     if states.is_cuda and _has_triton():
         from fastgenome.kernels.range_pool import range_pool as kernel
 
-        return kernel(states, starts, ends, reduction)
-    return reference.range_pool(states, starts, ends, reduction)
+        return kernel(states, starts, ends, reduction, weights=weights)
+    return reference.range_pool(states, starts, ends, reduction, weights=weights)
 
 
 def has_packed_attention(query: Tensor, slopes: bool) -> bool:

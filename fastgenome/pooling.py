@@ -53,9 +53,7 @@ def pool(
             case "attention":
                 if attention is None:
                     raise ArgumentError("pooling='attention' needs a model with attention")
-                weight = attention[:, None]
-                weighted = range_pool(states.float() * weight, starts, ends, "mean")
-                parts.append(weighted / range_pool(weight, starts, ends, "mean"))
+                parts.append(range_pool(states, starts, ends, "weighted", weights=attention))
             case "mean" | "max":
                 parts.append(range_pool(states, starts, ends, pooling))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)

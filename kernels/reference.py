@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from fastgenome.kernels.dropout_mask import keep_mask, keep_share
 
-RangeReduction = Literal["mean", "max"]
+RangeReduction = Literal["mean", "max", "weighted"]
 
 
 class LowRank(NamedTuple):
@@ -26,12 +26,20 @@ class LowRank(NamedTuple):
     scale: float
 
 
-def range_pool(states: Tensor, starts: Tensor, ends: Tensor, reduction: RangeReduction) -> Tensor:
+def range_pool(
+    states: Tensor,
+    starts: Tensor,
+    ends: Tensor,
+    reduction: RangeReduction,
+    *,
+    weights: Tensor | None = None,
+) -> Tensor:
     """Reduce ranges of rows, in any order and overlapping at will, to one row each.
 
     `states` is (total, dim) of any floating type; `starts` and `ends` are (ranges,) int64, 0-based and
     half-open. Returns (ranges, dim) float32, accumulated in float32; an empty range gives zeros. The
-    gradient of a maximum goes to the first row that reaches it.
+    gradient of a maximum goes to the first row that reaches it. "weighted" is Σ wᵢ xᵢ / Σ wᵢ for `weights`
+    (total,), and what float32 gives for a division by zero (NaN or infinities) where they sum to zero.
     """
     states = states.float()
     if reduction == "max" and not (states.requires_grad and torch.is_grad_enabled()):
@@ -47,7 +55,12 @@ def range_pool(states: Tensor, starts: Tensor, ends: Tensor, reduction: RangeRed
     rows = torch.arange(total, device=states.device) + torch.repeat_interleave(
         starts - bags, lengths, output_size=total
     )
-    return F.embedding_bag(rows, states, bags, mode=reduction)
+    if weights is None:
+        return F.embedding_bag(rows, states, bags, mode=reduction)
+    weights = weights.float()
+    sums = F.embedding_bag(rows, states, bags, mode="sum", per_sample_weights=weights[rows])
+    weight_sums = F.embedding_bag(rows, weights[:, None], bags, mode="sum")  # (ranges, 1)
+    return sums / weight_sums.masked_fill((lengths == 0)[:, None], 1)
 
 
 def packed_attention(

@@ -112,3 +112,16 @@ def test_adapter_linear_chooses_the_kernel(
     monkeypatch.setattr(ops, "_has_triton", lambda: True)
     x = SimpleNamespace(is_cuda=cuda, dtype=dtype)
     assert ops._prefers_kernel(x, [branch(rank) for rank in ranks], dropout) is expected
+
+
+def test_range_pool_refuses_weights_that_do_not_fit() -> None:
+    states, starts, ends = torch.ones(6, 2), torch.tensor([0]), torch.tensor([6])
+    for reduction, weights in (
+        ("weighted", None),
+        ("weighted", torch.ones(5)),
+        ("weighted", torch.ones(6, 1)),
+        ("mean", torch.ones(6)),
+        ("max", torch.ones(6)),
+    ):
+        with pytest.raises(ArgumentError, match=r"weights must be \(6,\)"):
+            ops.range_pool(states, starts, ends, reduction, weights=weights)

@@ -44,3 +44,18 @@ def test_pool_takes_the_first_row_of_the_range_as_cls_by_default() -> None:
 def test_pool_refuses_an_empty_range() -> None:
     with pytest.raises(ArgumentError, match="range 1 is empty"):
         pool(STATES, STARTS, torch.tensor([5, 6, 12]), ("mean",))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_pool_weighs_rows_by_their_attention(dtype: torch.dtype) -> None:
+    states, attention = STATES.to(dtype), torch.rand(20, generator=torch.Generator().manual_seed(1))
+    found = pool(states, STARTS, ENDS, ("attention", "mean"), attention=attention)
+    for index, (a, b) in enumerate(zip(STARTS.tolist(), ENDS.tolist(), strict=True)):
+        rows, weights = states[a:b].double().numpy(), attention[a:b].double().numpy()
+        expected = np.concatenate([np.average(rows, axis=0, weights=weights), rows.mean(0)])
+        np.testing.assert_allclose(found[index].numpy(), expected, rtol=0, atol=1e-6)
+
+
+def test_pool_by_attention_refuses_states_without_it() -> None:
+    with pytest.raises(ArgumentError, match="needs a model with attention"):
+        pool(STATES, STARTS, ENDS, ("attention",))
