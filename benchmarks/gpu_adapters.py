@@ -8,10 +8,12 @@ from functools import partial
 from typing import Any
 
 import torch
+import triton
 from torch import Tensor
 
 from fastgenome import ops
 from fastgenome.kernels import adapter_composition, multi_adapter_composition, reference
+from fastgenome.kernels import adapter_linear as kernels
 from fastgenome.kernels.adapter_linear import adapter_linear
 from fastgenome.kernels.multi_adapter import multi_adapter_linear
 from fastgenome.kernels.reference import LowRank
@@ -19,6 +21,12 @@ from fastgenome.kernels.reference import LowRank
 Seconds = Callable[[Callable[[], object], torch.device, int], float]
 SHAPES = ((768, 768), (768, 3072), (3072, 768), (1024, 8192))
 RANK = 8
+
+# Rows, columns and depth of a block, warps, stages: what kernels.SETTINGS may become.
+BLOCKS = (
+    (64, 128, 32, 4, 3), (64, 128, 64, 4, 4), (64, 256, 64, 8, 3), (128, 128, 32, 8, 3), (128, 128, 64, 8, 3),
+    (128, 256, 32, 8, 3), (128, 256, 64, 8, 3), (256, 128, 64, 8, 3),
+)  # fmt: skip
 
 
 def layer(
@@ -115,7 +123,31 @@ def measure_adapters(device: torch.device, rounds: int, seconds: Seconds) -> dic
             way: seconds(partial(passes, f, given, gradient, dropout=dropout, seed=1), device, rounds) / base
             for way, f in ways.items()
         }
-    return {"adapter_over_frozen": ratios} | measure_mixed(device, rounds, seconds)
+    blocks = measure_blocks(device, rounds, seconds)
+    return {"adapter_over_frozen": ratios} | blocks | measure_mixed(device, rounds, seconds)
+
+
+def measure_blocks(device: torch.device, rounds: int, seconds: Seconds) -> dict[str, Any]:
+    """Seconds of the kernel with dropout, forward and backward, by shape and blocks; null where they fail."""
+    on_cpu = device.type == "cpu"
+    rows, dtype = (64, torch.float32) if on_cpu else (1 << 15, torch.bfloat16)
+    usual = kernels.SETTINGS[dtype.itemsize]
+    found: dict[str, dict[str, float | None]] = {}
+    try:
+        for width, out in [(32, 48)] if on_cpu else SHAPES:
+            given = layer(rows, width, out, dtype, device)
+            gradient = torch.randn(rows, out).to(device, dtype)
+            run = partial(passes, adapter_linear, given, gradient, dropout=0.1, seed=1)
+            times = found.setdefault(f"{width}->{out}", {})
+            for blocks in [(32, 32, 16, 4, 1), (16, 32, 16, 4, 1)] if on_cpu else BLOCKS:
+                kernels.SETTINGS[dtype.itemsize] = blocks
+                try:
+                    times[str(blocks)] = seconds(run, device, rounds)
+                except triton.runtime.errors.OutOfResources:
+                    times[str(blocks)] = None
+    finally:
+        kernels.SETTINGS[dtype.itemsize] = usual
+    return {"adapter_blocks": {"usual": str(usual), "seconds": found}}
 
 
 def measure_mixed(device: torch.device, rounds: int, seconds: Seconds) -> dict[str, Any]:
