@@ -193,12 +193,15 @@ def _replicated(parts: nn.Module) -> nn.Module:
     """DDP around the parts, which are made those of the first process."""
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
-    # Some weights take no part, such as those above the layer that is read; masks differ from step to step.
-    options = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+    # Some weights take no part, such as those above the layer that is read.
+    options = DistributedDataParallelKwargs(find_unused_parameters=True)
     on_cpu = next(parts.parameters()).device.type == "cpu"
     accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", kwargs_handlers=[options])
-    module: nn.Module = accelerator.prepare_model(parts, device_placement=False)
-    return module
+    module = accelerator.prepare_model(parts, device_placement=False)
+    # Masks are the same everywhere, since seed, step and gradients are.
+    module.broadcast_buffers = False
+    replicated: nn.Module = module
+    return replicated
 
 
 def _sharded(parts: TrainedParts, count: int) -> TrainedParts:
