@@ -61,6 +61,7 @@ RUNS = {
     "lora": Run(fg.LoRA(rank=2)),
     "lora-dropout": Run(fg.LoRA(rank=2, dropout=0.3)),
     "lora-sharded": Run(fg.LoRA(rank=2), replace(TRAINING, gradient_checkpointing=True), sharded=True),
+    "ia3-sharded": Run(fg.IA3(), sharded=True),
     "ars": Run(fg.ARS(initial_rank=4, target_rank=2, allocation_interval=1, orthogonality=0.1)),
     # Of the embedding output alone: no other weight of the encoder has a gradient.
     "full-layer-0": Run(fg.Full(), replace(TRAINING, layer=0)),

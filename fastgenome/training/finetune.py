@@ -83,6 +83,7 @@ def finetune(
     if resume and (out is None or not tunes):
         raise ArgumentError("resume: only a tuning run with out= can be continued")
     processes = launched_processes(_device_of(model))
+    progress = progress and processes.is_first
     folder = (
         None
         if out is None

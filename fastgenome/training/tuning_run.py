@@ -94,7 +94,7 @@ class TuningRun:
     def train(self, checkpoints: CheckpointFolder | None, *, progress: bool) -> None:
         """Run the remaining steps; the best weights are left in place."""
         devices = [self.model.device] if self.model.device.type == "cuda" else []
-        bar = progress_bar("tuning", self.steps, shown=progress and self.processes.is_first, done=self.step)
+        bar = progress_bar("tuning", self.steps, shown=progress, done=self.step)
         layers = recomputed_layers(self.model.network, wanted=self.training.gradient_checkpointing)
         with bar as advance, layers, torch.random.fork_rng(devices), freed_memory_kept():
             if self.processes.sharded:
