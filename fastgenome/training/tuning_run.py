@@ -18,8 +18,9 @@ from fastgenome.errors import DivergedError
 from fastgenome.memory import freed_memory_kept
 from fastgenome.progress import progress_bar
 from fastgenome.tokenizers import Tokens
-from fastgenome.training.distributed import Processes, SharedParts
+from fastgenome.training.distributed import Processes
 from fastgenome.training.metrics import evaluate
+from fastgenome.training.shared_parts import SharedParts
 from fastgenome.training.state import restore_training, training_tensors
 from fastgenome.training.trained_parts import TrainedParts, masks_of, recomputed_layers, trained_parameters
 from fastgenome.training.tuning_batches import TuningData, epoch_batches, shares_of_batch
