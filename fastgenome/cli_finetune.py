@@ -81,7 +81,11 @@ def finetune(
 ) -> None:
     """Train a predictor on labelled sequences, or with --sweep one for every combination of settings."""
     reading = read_options(format, sequence_column, id_column, no_header, duplicates, all_n, strict)
-    with command(as_json, emissions=emissions) as output:
+    from fastgenome.training.distributed import is_first_process
+
+    # Of several processes one tells what they did.
+    first = is_first_process()
+    with command(as_json, emissions=emissions and first) as output:
         from fastgenome.training.finetune import finetune as train_predictor
         from fastgenome.training.run_folder import check_run_folder
         from fastgenome.training.sweep import sweep as train_grid
@@ -105,18 +109,22 @@ def finetune(
             "task": task,
             "label_columns": tuple(as_column(name, header=not no_header) for name in label or ["label"]),
             "reading": reading,
-            "progress": show_progress(as_json),
+            "progress": show_progress(as_json) and first,
         }
         if sweep:
             grid = grid_of([*sweep, *(more_axes or [])], chosen)
             loaded = _load(model, chosen, device=device, dtype=dtype, species=species, prompt=prompt)
-            _tell_sweep(output, train_grid(train, grid, model=loaded, **arguments), out)
+            result = train_grid(train, grid, model=loaded, **arguments)
+            if first:
+                _tell_sweep(output, result, out)
             return
         if resume and chosen.training is None:
             raise ArgumentError("--resume: only a tuning run can be continued; the probe is none")
         check_run_folder(out, resume=arguments["resume"], tunes=chosen.training is not None)
         loaded = _load(model, chosen, device=device, dtype=dtype, species=species, prompt=prompt)
-        _tell(output, train_predictor(train, model=loaded, **arguments), out)
+        predictor = train_predictor(train, model=loaded, **arguments)
+        if first:
+            _tell(output, predictor, out)
 
 
 def _load(name: str, settings: Settings, *, device: str, dtype: str, **options: str | None) -> Model | None:
@@ -124,10 +132,13 @@ def _load(name: str, settings: Settings, *, device: str, dtype: str, **options: 
     from fastgenome.models import load
     from fastgenome.models.device import choose_device
     from fastgenome.training.base_model import precision
+    from fastgenome.training.distributed import launched_processes
     from fastgenome.training.methods import Full
 
     if name == "none":
         return None
+    # Each process gets its own GPU before it loads anything.
+    launched_processes(choose_device(device))
     if isinstance(settings.method, Full):
         dtype = "float32"
     elif settings.training is not None:

@@ -62,6 +62,7 @@ ROOMS = [
     ("cli_finetune", 5),
     ("cli_settings", 5),
     ("cli", 5),
+    ("__main__", 5),
 ]
 CORE_USERS = {"tokenizers", "features", "sequences", "genome"}
 

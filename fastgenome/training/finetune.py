@@ -13,6 +13,7 @@ from fastgenome.prediction import Predictor
 from fastgenome.sequences import ReadOptions
 from fastgenome.training import run_folder
 from fastgenome.training.base_model import describe_model, tunable
+from fastgenome.training.distributed import Processes, launched_processes
 from fastgenome.training.head_fitting import check_estimator, fit_estimator_head, fit_linear_head
 from fastgenome.training.heads import Head
 from fastgenome.training.labelled import Labelled, check_labelled, read_labelled
@@ -24,6 +25,8 @@ from fastgenome.training.tuning import Examples, checked_examples, run_digest, t
 from fastgenome.training.tuning_config import Training
 
 if TYPE_CHECKING:
+    import torch
+
     from fastgenome.adapters import AdapterConfig
     from fastgenome.models.model import Model
 
@@ -79,8 +82,16 @@ def finetune(
     tunes = not isinstance(settings, Probe)
     if resume and (out is None or not tunes):
         raise ArgumentError("resume: only a tuning run with out= can be continued")
-    folder = None if out is None else run_folder.check_run_folder(out, resume=resume, tunes=tunes)
+    processes = launched_processes(_device_of(model))
+    progress = progress and processes.is_first
+    folder = (
+        None
+        if out is None
+        else processes.by_first(lambda: run_folder.check_run_folder(out, resume=resume, tunes=tunes))
+    )
     predictor = _untrained(settings, model, _names(features), training)
+    if predictor.model is not None:
+        processes.placed(predictor.model.network)
     columns = (label_columns,) if isinstance(label_columns, str) else tuple(label_columns)
     train = read_labelled(data, label_columns=columns, min_length=predictor.min_length, reading=reading)
     predictor.read_reports["train"] = train.report
@@ -96,11 +107,20 @@ def finetune(
         examples.append((held.sequences, predictor.task.encode(held.labels)))
     if not isinstance(settings, Probe):
         training = training or Training()
-        return _tuned(predictor, settings, examples, training, folder, resume=bool(resume), progress=progress)
+        return _tuned(
+            predictor, settings, examples, training, folder, processes, resume=bool(resume), progress=progress
+        )
     _probed(predictor, settings, examples, progress=progress)
     if folder is not None:
-        run_folder.save(folder, predictor)
+        processes.by_first(lambda: run_folder.save(folder, predictor))
     return predictor
+
+
+def _device_of(model: str | Model | None) -> torch.device:
+    """Where a model is, or will be."""
+    from fastgenome.models.device import choose_device
+
+    return choose_device("auto") if model is None or isinstance(model, str | Path) else model.device
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:
@@ -154,12 +174,14 @@ def _tuned(
     examples: list[Examples],
     training: Training,
     folder: Path | None,
+    processes: Processes,
     *,
     resume: bool,
     progress: bool,
 ) -> Predictor:
     """Tune the model, in a folder that a killed run can be continued from."""
     given = examples[0]
+    processes.check_method(method, pooling=predictor.pooling)
     train, validation = checked_examples(
         predictor, method, given, examples[1] if len(examples) > 1 else None, training=training
     )
@@ -173,17 +195,20 @@ def _tuned(
             training=training,
             n_held_out=n_held_out,
             progress=progress,
+            processes=processes,
         )
         return predictor
     assert predictor.model is not None
     # Before the training, which takes long.
     describe_model(predictor.model)
     settings = run_digest(predictor, method, training, examples)
-    if resume and run_folder.is_finished(folder, settings):
+    if resume and processes.by_first(lambda: run_folder.is_finished(folder, settings)):
         finished = Predictor.load(folder, model=predictor.model, device=str(predictor.model.device))
         finished.read_reports = predictor.read_reports
         return finished
-    checkpoints = run_folder.begin(folder, settings, keep=training.keep, resume=resume)
+    checkpoints = processes.by_first(
+        lambda: run_folder.begin(folder, settings, keep=training.keep, resume=resume)
+    )
     run = tune(
         predictor,
         method,
@@ -193,6 +218,7 @@ def _tuned(
         n_held_out=n_held_out,
         checkpoints=checkpoints,
         progress=progress,
+        processes=processes,
     )
-    run_folder.end(folder, predictor, run, settings)
+    processes.by_first(lambda: run_folder.end(folder, predictor, run, settings))
     return predictor

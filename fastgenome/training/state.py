@@ -20,6 +20,23 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor, put together where each process holds a share of it; then every process has to ask."""
+    divided: Any = tensor
+    return divided.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def divided_like(tensor: Tensor, values: Tensor) -> Tensor:
+    """`values` on the device of `tensor`, of which each process takes its share where that is divided."""
+    divided: Any = tensor
+    values = values.to(tensor.device)
+    if not hasattr(tensor, "full_tensor"):
+        return values
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(values, divided.device_mesh, divided.placements, src_data_rank=None)
+
+
 def training_tensors(
     parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> dict[str, Tensor]:
@@ -28,7 +45,7 @@ def training_tensors(
     for name, parameter in parameters.items():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).detach()
-    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    return {name: whole(tensor).cpu().contiguous() for name, tensor in tensors.items()}
 
 
 @torch.no_grad()
@@ -52,7 +69,7 @@ def restore_training(
             raise CheckpointError(
                 f"{source}: {name} has shape {tuple(stored[name].shape)}, expected {tuple(parameter.shape)}"
             )
-        parameter.copy_(stored[name])
+        parameter.copy_(divided_like(parameter, stored[name]))
         moments = {
             key: tensors[f"optimizer.{key}.{name}"]
             for key in ("step", "exp_avg", "exp_avg_sq")
@@ -60,7 +77,8 @@ def restore_training(
         }
         if moments:
             optimizer.state[parameter] = {
-                key: value if key == "step" else value.to(parameter.device) for key, value in moments.items()
+                key: value if key == "step" else divided_like(parameter, value)
+                for key, value in moments.items()
             }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastgenome.errors import ArgumentError, DivergedError
+from fastgenome.training.distributed import is_first_process
 from fastgenome.training.finetune import finetune
 from fastgenome.training.run_folder import check_run_folder
 from fastgenome.training.run_log import write_rows
@@ -92,7 +93,7 @@ def sweep(
                 best = predictor
                 for row in rows:
                     row["best"] = row is rows[-1]
-        if out is not None:
+        if out is not None and is_first_process():
             write_rows(Path(out) / TABLE, rows)
     if best is None:
         raise DivergedError("every run of the sweep diverged; use lower learning rates")

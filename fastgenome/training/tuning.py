@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastgenome.errors import InputError
 from fastgenome.training.base_model import describe_model
+from fastgenome.training.distributed import Processes
 from fastgenome.training.head_fitting import fit_linear_head, mean_and_scale
 from fastgenome.training.heads import LinearHead
 from fastgenome.training.methods import (
@@ -51,18 +52,19 @@ def tune(
     n_held_out: int = 0,
     checkpoints: CheckpointFolder | None = None,
     progress: bool = False,
+    processes: Processes | None = None,
 ) -> TuningRun:
     """Tune the predictor's model and fit its head; the predictor then holds the best weights and its figures.
 
     The data are those of `checked_examples`, of which `n_held_out` were given to train on. A run continues
-    from the newest of its checkpoints. Raises as ``finetune``.
+    from the newest of its checkpoints. Of several `processes` each calls this. Raises as ``finetune``.
     """
-    model = predictor.model
+    model, processes = predictor.model, processes or Processes()
     assert model is not None
     data, held = (_tuning_data(predictor, part) for part in (train, validation))
-    stored = None if checkpoints is None else checkpoints.newest()
+    stored = None if checkpoints is None else processes.by_first(checkpoints.newest)
     start = (
-        _begun_head(predictor, data, held, training, progress)
+        processes.by_first(lambda: _begun_head(predictor, data, held, training, progress))
         if stored is None
         else _stored_head(stored, predictor)
     )
@@ -78,6 +80,7 @@ def tune(
         learning_rate=training.learning_rate or LEARNING_RATES[method_name(method)],
         allocates=lambda steps: rank_allocator(model, method, total_steps=steps),
         autocast=isinstance(method, Full) and _computes_bfloat16(training.dtype, model.device),
+        processes=processes,
     )
     if stored is not None:
         run.restore(stored)
@@ -211,6 +214,12 @@ def _finish(predictor: Predictor, method: Full | AdapterConfig, run: TuningRun, 
     else:
         predictor.tuned = "adapter"
         model.merge_adapter()
-    for name, part in (("train", run.data), ("validation", run.validation)):
-        outputs = predictor.head.outputs(predictor.joined(part.tokens, part.features))
-        predictor.metrics[name] = evaluate(predictor.task, part.targets, outputs)
+    sets = {"train": run.data, "validation": run.validation}
+    predictor.metrics |= run.processes.by_first(
+        lambda: {name: _figures(predictor, data) for name, data in sets.items()}
+    )
+
+
+def _figures(predictor: Predictor, data: TuningData) -> dict[str, float]:
+    outputs = predictor.head.outputs(predictor.joined(data.tokens, data.features))
+    return evaluate(predictor.task, data.targets, outputs)

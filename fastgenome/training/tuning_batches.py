@@ -49,6 +49,15 @@ def parts_of_batch(
     return [batch[part] for part in token_budget_batches(lengths[batch], budget)]
 
 
+def shares_of_batch(
+    lengths: NDArray[np.int64], batch: NDArray[np.int64], budget: int, processes: int
+) -> list[list[NDArray[np.int64]]]:
+    """The parts of one batch that each process computes, equally many: empty ones make up the number."""
+    shares = [parts_of_batch(lengths, batch[rank::processes], budget) for rank in range(processes)]
+    most = max(map(len, shares))
+    return [share + [batch[:0]] * (most - len(share)) for share in shares]
+
+
 def held_out_split(
     sequences: list[str], labels: NDArray[np.int64] | None, *, share: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

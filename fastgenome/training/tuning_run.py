@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,18 +12,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recomputed
 
 from fastgenome.batching import take_sequences
-from fastgenome.errors import ArgumentError, DivergedError
+from fastgenome.errors import DivergedError
 from fastgenome.memory import freed_memory_kept
 from fastgenome.progress import progress_bar
 from fastgenome.tokenizers import Tokens
+from fastgenome.training.distributed import Processes
 from fastgenome.training.metrics import evaluate
+from fastgenome.training.shared_parts import SharedParts
 from fastgenome.training.state import restore_training, training_tensors
-from fastgenome.training.tuning_batches import TuningData, epoch_batches, parts_of_batch
+from fastgenome.training.trained_parts import TrainedParts, masks_of, recomputed_layers, trained_parameters
+from fastgenome.training.tuning_batches import TuningData, epoch_batches, shares_of_batch
 from fastgenome.training.tuning_checkpoint import Checkpoint, CheckpointFolder
+from fastgenome.training.tuning_log import Window, peak_memory
 from fastgenome.training.tuning_loss import TunedHead, example_losses, example_weights, target_tensor
+from fastgenome.training.tuning_optimizer import make_optimizer, rate_at
 from fastgenome.training.tuning_selection import Selection
 
 if TYPE_CHECKING:
@@ -55,20 +57,27 @@ class TuningRun:
         learning_rate: float,
         autocast: bool = False,
         allocates: Callable[[int], RankAllocator | None] = lambda total_steps: None,
+        processes: Processes | None = None,
     ) -> None:
         """What of the predictor's model requires a gradient is trained, and `head`.
 
-        `allocates` makes of the number of all steps what allocates ranks, if anything does.
+        `allocates` makes of the number of all steps what allocates ranks, if anything does. Of several
+        `processes` each makes a run like this one.
         """
         assert predictor.model is not None
         self.predictor, self.model, self.task = predictor, predictor.model, predictor.task
-        self.head = head.to(self.model.device)
+        self.processes = processes or Processes()
+        self.shared = SharedParts(
+            TrainedParts(self.model.network, head.to(self.model.device)), self.processes
+        )
+        self._take_parts(self.shared.parts)
         self.data, self.validation = train, validation
         self.training, self.learning_rate, self.autocast = training, learning_rate, autocast
         self.targets = target_tensor(self.task, train.targets, head.unit)
         self.weights = torch.from_numpy(example_weights(self.task, train.targets, training.class_weights))
-        self.parameters = trained_parameters(self.model.network, self.head)
-        self.optimizer = self._make_optimizer()
+        self.optimizer = make_optimizer(
+            self.parameters.values(), learning_rate=learning_rate, weight_decay=training.weight_decay
+        )
         self.selection = Selection(self.task, training.criterion)
         self.steps_per_epoch = math.ceil(len(train.bases) / training.batch_size)
         self.steps = training.epochs * self.steps_per_epoch
@@ -76,9 +85,12 @@ class TuningRun:
         self.step = 0
         self.seconds = 0.0
         self.log: list[dict[str, float]] = []
-        self._losses: list[Tensor] = []
-        self._window = _Window()
+        self._window = Window()
         self._order: tuple[int, list[NDArray[np.int64]]] = (-1, [])
+
+    def _take_parts(self, parts: TrainedParts) -> None:
+        self.model.network, self.head = parts.network, parts.head
+        self.parameters = trained_parameters(parts)
 
     def train(self, checkpoints: CheckpointFolder | None, *, progress: bool) -> None:
         """Run the remaining steps; the best weights are left in place."""
@@ -86,6 +98,10 @@ class TuningRun:
         bar = progress_bar("tuning", self.steps, shown=progress, done=self.step)
         layers = recomputed_layers(self.model.network, wanted=self.training.gradient_checkpointing)
         with bar as advance, layers, torch.random.fork_rng(devices), freed_memory_kept():
+            if self.processes.sharded:
+                # Shards that are first put together in inference mode could not be trained.
+                with torch.no_grad():
+                    self.shared(partial(self._scores, self._shortest()))
             if not self.selection.evaluations:
                 # The start counts too: where tuning at fixed rank gains nothing, the probe stays.
                 self._evaluate()
@@ -94,9 +110,13 @@ class TuningRun:
                 if self._is_due(self.training.evaluate_every):
                     self._evaluate()
                 if checkpoints is not None and self._is_due(self.training.checkpoint_every):
-                    checkpoints.save(self.checkpoint())
+                    self._save(checkpoints)
                 advance(1, self._note())
         self._take_best()
+
+    def _save(self, checkpoints: CheckpointFolder) -> None:
+        checkpoint = self.checkpoint()
+        self.processes.by_first(lambda: checkpoints.save(checkpoint))
 
     def _out_of_patience(self) -> bool:
         return self.training.patience is not None and self.selection.since_best >= self.training.patience
@@ -107,12 +127,17 @@ class TuningRun:
     def _one_step(self) -> None:
         """One optimizer step over one batch, whose gradient is added up from its parts."""
         started = time.perf_counter()
-        torch.manual_seed(int(np.random.default_rng([self.training.seed, self.step, 1]).integers(2**62)))
+        stream = [self.training.seed, self.step, 1, self.processes.rank]
+        torch.manual_seed(int(np.random.default_rng(stream).integers(2**62)))
         batch = self._batch()
         loss = torch.zeros((), device=self.model.device)
-        for part in parts_of_batch(self.data.rows, batch, self.training.batch_tokens):
-            part_loss = self._loss(part, len(batch))
-            part_loss.backward()  # type: ignore[no-untyped-call]
+        count = self.processes.count
+        parts = shares_of_batch(self.data.rows, batch, self.training.batch_tokens, count)[self.processes.rank]
+        for number, part in enumerate(parts, start=1):
+            with self.shared.accumulating(number < len(parts)):
+                part_loss = self._loss(part, len(batch))
+                # Gradients are averaged over the processes, but theirs have to add up.
+                (part_loss * count).backward()  # type: ignore[no-untyped-call]
             loss += part_loss.detach()
         if self.allocator is not None:
             # Before clipping: importance is measured on the gradients as they are.
@@ -120,14 +145,16 @@ class TuningRun:
             self.allocator.after_backward(self.step + 1)
         nn.utils.clip_grad_norm_(self.parameters.values(), self.training.clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate()
+            group["lr"] = rate_at(
+                self.step, self.steps, highest=self.learning_rate, warmup=self.training.warmup
+            )
         self.optimizer.step()
         if self.allocator is not None:
             self.allocator.after_step(self.step + 1)
         self.optimizer.zero_grad()
         self.step += 1
-        self._losses.append(loss)
-        self._window.add(len(batch), int(self.data.bases[batch].sum()), time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._window.add(loss, sequences=len(batch), bases=int(self.data.bases[batch].sum()), seconds=seconds)
         if self.step % _LOG_STEPS == 0 or self.step == self.steps:
             self._record()
 
@@ -140,10 +167,16 @@ class TuningRun:
 
     def _loss(self, part: NDArray[np.int64], batch_size: int) -> Tensor:
         """What a part of a batch adds to the batch's mean loss."""
-        scores = self._scores(part)
+        if not len(part):
+            # Other processes have a part, and exchange what they compute of it.
+            return self.shared(partial(self._scores, self._shortest())).sum() * 0
+        scores = self.shared(partial(self._scores, part))
         targets, weights = self.targets[part].to(scores.device), self.weights[part].to(scores.device)
         losses = example_losses(self.task, scores, targets) * weights
         return losses.sum() / (batch_size * losses[0].numel())
+
+    def _shortest(self) -> NDArray[np.int64]:
+        return np.argsort(self.data.rows)[:1]
 
     def _scores(self, part: NDArray[np.int64]) -> Tensor:
         """Scores (n, outputs) of some of the training data, with gradients."""
@@ -155,25 +188,16 @@ class TuningRun:
         scores: Tensor = self.head(torch.cat([pooled.float(), features], 1))
         return scores
 
-    def _rate(self) -> float:
-        """Learning rate of this step: linear rise, then linear fall that would reach 0 after the last one."""
-        rise = round(self.training.warmup * self.steps)
-        if self.step < rise:
-            return self.learning_rate * (self.step + 1) / rise
-        return self.learning_rate * (self.steps - self.step) / (self.steps - rise)
-
-    def _make_optimizer(self) -> torch.optim.AdamW:
-        matrices = [parameter for parameter in self.parameters.values() if parameter.dim() > 1]
-        vectors = [parameter for parameter in self.parameters.values() if parameter.dim() <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": self.training.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, lr=self.learning_rate)
-
     def _evaluate(self) -> None:
         """Add the figures of the validation data to the selection."""
         self._record()
+        row = self.shared.agreed(self._validated)
+        # Ranks above the budget that was asked for are no result.
+        eligible = self.allocator is None or self.step >= self.allocator.schedule.end
+        self.selection.add(row, self._trained(), eligible=eligible)
+
+    def _validated(self) -> dict[str, float]:
+        """The figures of the validation data as the weights are now."""
         held = self.validation
         for parameter in self.head.parameters():
             self._check_finite(float(parameter.detach().abs().max()), "a weight of the head")
@@ -186,9 +210,7 @@ class TuningRun:
         self._check_finite(float(losses.mean()), "the validation loss")
         figures = evaluate(self.task, held.targets, self.predictor.head.outputs(inputs))
         row = {"step": self.step, "epoch": self.step / self.steps_per_epoch, "loss": float(losses.mean())}
-        # Ranks above the budget that was asked for are no result.
-        eligible = self.allocator is None or self.step >= self.allocator.schedule.end
-        self.selection.add(row | figures, self._trained(), eligible=eligible)
+        return row | figures
 
     def _trained(self) -> dict[str, Tensor]:
         """What the steps change, by name: parameters, and the masks of singular values."""
@@ -196,21 +218,23 @@ class TuningRun:
 
     @torch.no_grad()
     def _take_best(self) -> None:
+        device = self.model.device
+        self._take_parts(self.shared.whole.to(device))
         for name, tensor in self._trained().items():
             tensor.copy_(self.selection.best[name])
         self.predictor.head = self.head.to_linear_head()
 
     def _record(self) -> None:
         """Add a row to the log, over the steps since the last one."""
-        if not self._losses:
+        if not self._window.losses:
             return
-        loss = float(torch.stack(self._losses).mean())
+        loss = float(self.processes.total(torch.stack(self._window.losses)).mean())
         self._check_finite(loss, "the loss")
         row = {"step": self.step, "epoch": self.step / self.steps_per_epoch, "loss": loss}
         rates = self._window.rates() | {"memory_mb": peak_memory(self.model.device)}
         self.log.append({**row, "learning_rate": self.optimizer.param_groups[0]["lr"], **rates})
         self.seconds += self._window.seconds
-        self._losses, self._window = [], _Window()
+        self._window = Window()
 
     def _check_finite(self, value: float, what: str) -> None:
         if not math.isfinite(value):
@@ -257,67 +281,3 @@ class TuningRun:
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names begin so, without that."""
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-
-class _Window:
-    """What was done since the last row of the log."""
-
-    def __init__(self) -> None:
-        self.sequences = self.bases = 0
-        self.seconds = 0.0
-
-    def add(self, sequences: int, bases: int, seconds: float) -> None:
-        self.sequences += sequences
-        self.bases += bases
-        self.seconds += seconds
-
-    def rates(self) -> dict[str, float]:
-        return {
-            "sequences_per_second": self.sequences / self.seconds,
-            "bases_per_second": self.bases / self.seconds,
-        }
-
-
-def trained_parameters(network: nn.Module, head: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that require a gradient, by name."""
-    of_model = {f"model.{name}": p for name, p in network.named_parameters() if p.requires_grad}
-    return of_model | {f"head.{name}": p for name, p in head.named_parameters()}
-
-
-def masks_of(network: nn.Module) -> dict[str, Tensor]:
-    """The masks of singular values in a network's adapters, by name."""
-    return {f"model.{name}": b for name, b in network.named_buffers() if name.endswith(".mask")}
-
-
-@contextmanager
-def recomputed_layers(network: nn.Module, *, wanted: bool) -> Iterator[None]:
-    """For a while keep only the inputs of the encoder's layers, and compute them again in the backward pass.
-
-    Raises:
-        ArgumentError: the network has no such layers.
-    """
-    layers = getattr(network.encoder, "layers", None)
-    if wanted and not isinstance(layers, nn.ModuleList):
-        raise ArgumentError(
-            "gradient_checkpointing: this model's network is no stack of layers; leave it off"
-        )
-    chosen = list(layers) if wanted and layers is not None else []
-    try:
-        for layer in chosen:
-            layer.forward = partial(recomputed, layer.forward, use_reentrant=False)
-        yield
-    finally:
-        for layer in chosen:
-            # Its class's own again.
-            layer.__dict__.pop("forward", None)
-
-
-def peak_memory(device: torch.device) -> float:
-    """Highest memory so far in megabytes (10⁶ bytes), of the GPU or of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    import resource
-
-    # Kibibytes, but bytes on macOS.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

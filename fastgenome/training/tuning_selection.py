@@ -9,6 +9,7 @@ from typing import Any, get_args
 from torch import Tensor
 
 from fastgenome.errors import ArgumentError, InputError
+from fastgenome.training.state import whole
 from fastgenome.training.targets import Task
 from fastgenome.training.tuning_config import Criterion
 
@@ -53,7 +54,7 @@ class Selection:
             self.since_best += 1
             return
         self.best_step, self.since_best = int(row["step"]), 0
-        self.best = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        self.best = {name: whole(tensor.detach()).cpu().clone() for name, tensor in tensors.items()}
 
     @property
     def best_row(self) -> dict[str, float]:
