@@ -43,7 +43,10 @@ SHAPES = {
             "dropout": 0.0, "attention_dropout": 0.0,
         },
         {"vocab.json": "opt/gpt2-vocab.json", "merges.txt": "opt/gpt2-merges.txt"},
-        {"query": "q_proj", "key": "k_proj", "value": "v_proj", "ffn_in": "fc1", "ffn_out": "fc2"},
+        {
+            "query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj",
+            "ffn_in": "fc1", "ffn_out": "fc2",
+        },
     ),
     "BERT-base": Shape(
         "BertModel",
@@ -53,18 +56,21 @@ SHAPES = {
         },
         {"vocab.txt": "dnabert/vocab_6.txt"},
         {
-            "query": "query", "key": "key", "value": "value", "ffn_in": r"intermediate\.dense",
-            "ffn_out": r"layer\.\d+\.output\.dense",
+            "query": "query", "key": "key", "value": "value", "output": r"attention\.output\.dense",
+            "ffn_in": r"intermediate\.dense", "ffn_out": r"layer\.\d+\.output\.dense",
         },
     ),
 }  # fmt: skip
 
+# Every matrix of a layer: 72 in all.
+TARGETS = ("query", "key", "value", "output", "ffn_in", "ffn_out")
+
 METHODS: dict[str, Callable[[float], Any]] = {
-    "LoRA": lambda dropout: fg.LoRA(dropout=dropout),
-    "DoRA": lambda dropout: fg.DoRA(dropout=dropout),
+    "LoRA": lambda dropout: fg.LoRA(dropout=dropout, targets=TARGETS),
+    "DoRA": lambda dropout: fg.DoRA(dropout=dropout, targets=TARGETS),
     "AdaLoRA": lambda dropout: AdaLoRA(
         dropout=dropout,
-        targets=("query", "key", "value", "ffn_in", "ffn_out"),
+        targets=TARGETS,
         allocation_warmup=0,
         allocation_final=0,
         allocation_interval=1,

@@ -1,14 +1,14 @@
 """Measures steps of tuning beside PEFT, and prediction with adapters: `python benchmarks/tuning_steps.py`.
 
-OPT-125M and BERT-base in random weights, batches of real DNA. A step is forward, mean over the real tokens,
-linear head, cross-entropy, backward and AdamW over adapter and head; of AdaLoRA with its regulariser and an
-allocation of ranks in every step. PEFT gets the padded batch with its mask, SDPA, and networks without
-dropout of their own, in two settings: its defaults, and its best, adapters in the weights' type
-(autocast_adapter_dtype=False) and a mixed batch sorted by length and run as four, whose gradients add up.
-Both sides start from the same numbers, take turns in every round and have freed memory kept at hand, as our
-training loop has it; figures are medians. Every measured case is stored in results/tuning_steps.json at once,
-beside those of earlier calls, and the table goes to docs/fine_tuning.md. `--quick` measures nothing worth
-keeping and stores nothing. Leave the machine alone meanwhile.
+OPT-125M and BERT-base in random weights, batches of real DNA, adapters on all six matrices of a layer. A step
+is forward, mean over the real tokens, linear head, cross-entropy, backward and AdamW over adapter and head; of
+AdaLoRA with its regulariser and an allocation of ranks in every step. PEFT gets the padded batch with its
+mask, SDPA, and networks without dropout of their own, in two settings: its defaults, and its best, adapters in
+the weights' type (autocast_adapter_dtype=False) and a mixed batch sorted by length and run as four, whose
+gradients add up. Both sides start from the same numbers, take turns in every round and have freed memory kept
+at hand, as our training loop has it; figures are medians. Every measured case is stored in
+results/tuning_steps.json at once, beside those of earlier calls, and the table goes to docs/fine_tuning.md.
+`--quick` measures nothing worth keeping and stores nothing. Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ def measure(options: argparse.Namespace, results: dict[str, Any], keep: Callable
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=2048, help="about so many for each batch")
+    parser.add_argument("--tokens", type=int, default=1024, help="about so many for each batch")
     parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
     parser.add_argument("--batches", nargs="+", choices=("equal", "mixed"), default=["equal", "mixed"])
