@@ -2,20 +2,23 @@
 
 import copy
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from published_networks import load, write_network
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from test_peft_format import assert_near, change_fields, loss_of, our_states, their_states
 from torch import nn
 
+from fastgenome.adapters import ARS, IA3, DoRA, LoRA
 from fastgenome.adapters.adalora import AdaLoRA
 from fastgenome.adapters.attach import adapted_layers
 from fastgenome.adapters.branch import Branch
-from fastgenome.adapters.peft_format import CONFIG, WEIGHTS
+from fastgenome.adapters.peft_format import CONFIG, WEIGHTS, _digest_of_fields
 from fastgenome.errors import CheckpointError
 from fastgenome.models.model import Model
 
@@ -117,6 +120,93 @@ def test_pruned_ranks_are_left_out_of_files(opt: tuple[nn.Module, Path], tmp_pat
         assert_near(our_states(model), expected)
     shapes = {tuple(t.shape) for name, t in load_file(tmp_path / "adapter" / WEIGHTS).items() if "_E" in name}
     assert shapes == {(3, 1), (0, 1), (4, 1), (1, 1)}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ARS(
+            initial_rank=4,
+            target_rank=2,
+            alpha=6,
+            mode="lingo",
+            resample_probability=0.25,
+            targets=("query",),
+        ),
+        ARS(initial_rank=4, target_rank=2, allocation_warmup=3, allocation_interval=7, seed=5),
+        AdaLoRA(initial_rank=4, target_rank=3, allocation_final=0.125, orthogonality=0.25),
+        LoRA(rank=2, alpha=3, seed=7),
+        DoRA(rank=2, seed=8, use_rslora=True),
+        IA3(),
+    ],
+    ids=["ars, lingo", "ars, eq4", "adalora", "lora", "dora", "ia3"],
+)
+def test_settings_that_peft_has_no_fields_for_come_back(
+    config: Any, opt: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    network, directory = opt
+    model, again = load(directory), load(directory)
+    model.add_adapter(config)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.adapter_parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.2)
+        expected = our_states(model)
+        model.save_adapter(tmp_path / "adapter")
+        again.load_adapter(tmp_path / "adapter")
+        assert again.adapters.configs["default"] == config
+        assert torch.equal(our_states(again), expected)
+        with warnings.catch_warnings():
+            # PEFT warns of fields that it does not know.
+            warnings.filterwarnings("error", message="Unexpected keyword")
+            adapted = peft.PeftModel.from_pretrained(copy.deepcopy(network), tmp_path / "adapter").eval()
+        assert_near(their_states(adapted), expected)
+
+
+def test_pruned_ars_comes_back_with_the_ranks_that_are_left(
+    opt: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    model, again = load(opt[1]), load(opt[1])
+    model.add_adapter(ARS(initial_rank=4, target_rank=3, alpha=6, mode="lingo", targets=("query",)))
+    for branch in branches(model):
+        branch.mask.copy_(torch.tensor([True, False, True, False]))  # type: ignore[union-attr]
+    model.save_adapter(tmp_path / "adapter")
+    again.load_adapter(tmp_path / "adapter")
+    config = again.adapters.configs["default"]
+    assert isinstance(config, ARS)
+    assert (config.initial_rank, config.target_rank, config.mode) == (4, 3, "lingo")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        None,
+        '{"method": "LoRA"}',
+        '{"method": "ARS", "mode": "eq5"}',
+        '{"method": "ARS"',
+        '["ARS"]',
+        '{"seed": 1}',
+    ],
+    ids=str,
+)
+def test_own_settings_that_were_changed_are_refused(
+    settings: str | None, opt: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    """With the digest of the changed ones, too."""
+    model = load(opt[1])
+    model.add_adapter(ARS(targets=("query",)))
+    model.save_adapter(tmp_path)
+    with safe_open(tmp_path / WEIGHTS, framework="pt") as file:
+        metadata = file.metadata()
+    fields = json.loads((tmp_path / CONFIG).read_text())
+    for sealed in (False, True) if settings is not None else (False,):
+        changed = {name: text for name, text in metadata.items() if name != "settings"}
+        changed |= {} if settings is None else {"settings": settings}
+        if sealed:
+            changed["config_sha256"] = _digest_of_fields(fields, settings or "")
+        save_file(load_file(tmp_path / WEIGHTS), tmp_path / WEIGHTS, metadata=changed)
+        with pytest.raises(CheckpointError, match="own settings" if sealed else "damaged or was changed"):
+            load(opt[1]).load_adapter(tmp_path)
 
 
 @pytest.mark.parametrize(
