@@ -133,10 +133,9 @@ def with_own_settings(config: AdapterConfig, stored: str) -> AdapterConfig:
     """The settings made of PEFT's fields with those of `own_settings`; CheckpointError for others."""
     try:
         own = json.loads(stored)
-        kind = _KINDS[own.pop("method")]
-        if not issubclass(kind, type(config)):
-            raise ValueError(f"{kind.__name__} is none of PEFT's {type(config).__name__}")
-        made: AdapterConfig = kind(**(_settings(config) | own))
+        made: AdapterConfig = _KINDS[own.pop("method")](**(_settings(config) | own))
+        if made.peft_fields() != config.peft_fields():
+            raise ValueError("they contradict the fields of PEFT")
     except (ArgumentError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the adapter's own settings {stored!r} are damaged: {error!r}") from error
     return made
