@@ -23,7 +23,7 @@ from fastgenome.training.tuning_checkpoint import Checkpoint, CheckpointFolder, 
 from fastgenome.training.tuning_run import TuningRun
 
 TESTS = Path(__file__).resolve().parent
-KILLS = int(os.environ.get("FASTGENOME_KILLS", "6"))
+KILLS = int(os.environ.get("FASTGENOME_KILLS", "4"))
 CORRUPTIONS = int(os.environ.get("FASTGENOME_CORRUPTIONS", "200"))
 METHODS = {
     "lora": fg.LoRA(rank=2, dropout=0.3),
