@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -236,6 +237,9 @@ class Predictor:
             )
         if stored.tuned is not None:
             predictor.tuned, predictor.base = stored.tuned.weights, stored.model
+            if base is not None and stored.model is not None and stored.tuned.weights == "adapter":
+                # Where it is now, so that saving names that.
+                predictor.base = replace(stored.model, name=base.name)
         predictor.task = stored.task
         predictor.metrics = stored.metrics
         predictor.hyperparameters = stored.hyperparameters

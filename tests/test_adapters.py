@@ -1,8 +1,10 @@
 """Adapted layers and adapters on a model: the general form, each method, attaching and merging."""
 
 import copy
+import json
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -455,12 +457,12 @@ def test_copy_of_an_adapted_network_is_its_own(model: Model) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: fg.LoRA(rank=0), "rank must be a whole number of at least 1, got 0"),
+        (lambda: fg.LoRA(rank=0), "rank must be a whole number from 1 .* got 0"),
         (lambda: fg.LoRA(rank=True), "rank"),
         (lambda: fg.LoRA(rank=2.5), "rank"),  # type: ignore[arg-type]
-        (lambda: fg.DoRA(alpha=0), "alpha must be a number above 0, got 0"),
+        (lambda: fg.DoRA(alpha=0), "alpha must be a number above 0; got 0"),
         (lambda: fg.LoRA(alpha=math.inf), "alpha"),
-        (lambda: fg.LoRA(dropout=1.0), "dropout must be a share from 0 to below 1, got 1.0"),
+        (lambda: fg.LoRA(dropout=1.0), "dropout must be a number from 0 to below 1; got 1.0"),
         (lambda: fg.LoRA(targets=("query", "keys")), "one or more of query, key, .* got .*keys"),
         (lambda: fg.LoRA(targets="query"), "tuple of roles .* got 'query'"),  # type: ignore[arg-type]
         (lambda: fg.LoRA(use_rslora="no"), "use_rslora must be a bool, got 'no'"),  # type: ignore[arg-type]
@@ -472,6 +474,60 @@ def test_copy_of_an_adapted_network_is_its_own(model: Model) -> None:
 def test_settings_that_make_no_sense_are_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        (
+            fg.LoRA(rank=np.int64(4), alpha=np.int32(16), dropout=np.float64(0.5), seed=np.uint8(3)),
+            fg.LoRA(rank=4, alpha=16.0, dropout=0.5, seed=3),
+        ),
+        (fg.DoRA(rank=np.int16(4), alpha=8, dropout=0), fg.DoRA(rank=4, alpha=8.0, dropout=0.0)),
+        (
+            fg.AdaLoRA(
+                initial_rank=np.int64(6), target_rank=np.uint8(3), alpha=16, orthogonality=1,
+                seed=np.int64(1), beta1=np.float32(0.5), allocation_warmup=np.int64(2),
+                allocation_final=np.float32(0.25),
+            ),
+            fg.AdaLoRA(
+                initial_rank=6, target_rank=3, alpha=16.0, orthogonality=1.0, seed=1,
+                beta1=0.5, allocation_warmup=2, allocation_final=0.25,
+            ),
+        ),
+        (fg.ARS(resample_probability=1, alpha=4), fg.ARS(resample_probability=1.0, alpha=4.0)),
+        (fg.ARS(resample_probability=np.float32(0.5)), fg.ARS(resample_probability=0.5)),
+        (
+            fg.AdaLoRA(allocation_warmup=0.0, allocation_final=-0.0, dropout=-0.0),
+            fg.AdaLoRA(allocation_warmup=0, allocation_final=0, dropout=0.0),
+        ),
+    ],
+    ids=["lora", "dora", "adalora", "ars", "ars, float32", "spans of 0"],
+)  # fmt: skip
+def test_equal_numbers_are_stored_alike(given: Any, plain: Any) -> None:
+    assert repr(given) == repr(plain)
+    assert json.dumps(asdict(given)) == json.dumps(asdict(plain))
+
+
+@pytest.mark.parametrize(
+    "value", [True, np.True_, "4", None, 10**400, 4 + 0j, np.nan, [4]], ids=lambda v: repr(v)[:9]
+)
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [(fg.LoRA, "rank"), (fg.DoRA, "alpha"), (fg.AdaLoRA, "initial_rank"), (fg.AdaLoRA, "orthogonality"),
+     (fg.AdaLoRA, "allocation_warmup"), (fg.ARS, "resample_probability"), (fg.Training, "epochs"),
+     (fg.Training, "clip")],
+)  # fmt: skip
+def test_what_is_no_number_is_refused(config: Any, name: str, value: object) -> None:
+    if name == "resample_probability" and value is None:
+        return
+    with pytest.raises(ArgumentError, match=f"{name} must be "):
+        config(**{name: value})
+
+
+def test_whole_alpha_is_one_in_files() -> None:
+    assert json.dumps(fg.LoRA(alpha=16.0).peft_fields()["lora_alpha"]) == "16"
+    assert json.dumps(fg.LoRA(alpha=2.5).peft_fields()["lora_alpha"]) == "2.5"
 
 
 def test_settings_can_come_as_a_list() -> None:

@@ -81,7 +81,7 @@ def test_configured_reads_settings_of_methods(method: str, text: str, expected: 
         (["rank"], "expected KEY=VALUE"),
         (["rank=4", "rank=8"], "rank is set already"),
         (["lr=1e-3", "learning_rate=1e-2"], "learning_rate is set already"),
-        (["rank=many"], "rank must be a whole number of at least 1, got 'many'"),
+        (["rank=many"], "rank must be a whole number from 1 .* got 'many'"),
         (["epochs=2.5"], r"epochs must be a whole number .* got '2.5'"),
         (["use_rslora=maybe"], "use_rslora: expected true or false, got 'maybe'"),
         (["targets=query,tail"], "targets must be"),

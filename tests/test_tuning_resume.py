@@ -23,40 +23,92 @@ from fastgenome.training.tuning_checkpoint import Checkpoint, CheckpointFolder, 
 from fastgenome.training.tuning_run import TuningRun
 
 TESTS = Path(__file__).resolve().parent
+KILLS = int(os.environ.get("FASTGENOME_KILLS", "4"))
 CORRUPTIONS = int(os.environ.get("FASTGENOME_CORRUPTIONS", "200"))
 METHODS = {
     "lora": fg.LoRA(rank=2, dropout=0.3),
     "ars": fg.ARS(initial_rank=4, target_rank=2, allocation_interval=1, orthogonality=0.1),
     "full": fg.Full(),
+    "adalora": fg.AdaLoRA(initial_rank=4, target_rank=2, allocation_interval=1, dropout=0.3),
 }
 TRAINING = fg.Training(
     epochs=2, batch_size=8, batch_tokens=40, learning_rate=5e-3, evaluate_every=3, checkpoint_every=2, keep=3
 )
+STEPS = 16
+# Files opened and folders made, renamed and removed in a run: some more or less.
+OPERATIONS = 150
 
-# Each run in a process of its own, which is killed after each of some optimizer steps. All come from one that
-# has imported everything, since that takes the longest.
+# Each run in a process of its own, which is killed. All come from one that has imported everything, as that
+# takes the longest. A checkpoint that is found damaged ends a run.
 _KILLED = """
-import os, signal, sys
+import json, os, signal, sys, time, warnings
 import matplotlib.backends.backend_agg, matplotlib.figure, scipy.stats, sklearn.linear_model, sklearn.metrics
+import numpy as np
 import torch._dynamo
 import fastgenome.models
 sys.path.insert(0, {tests!r})
 import test_tuning_resume as t
 from fastgenome.training.tuning_run import TuningRun
+
+def begun(out, method, prepare=lambda: None):
+    child = os.fork()
+    if child == 0:
+        prepare()
+        warnings.filterwarnings("error", message=".*trying the checkpoint before it")
+        t.tune_in(out, {model!r}, method)
+        os._exit(0)
+    return child
+
+def status(child):
+    return os.waitpid(child, 0)[1]
+"""
+_KILLED_AFTER_STEPS = """
 one_step = TuningRun._one_step
 for out, method, steps in {runs!r}:
     for step in steps:
-        child = os.fork()
-        if child == 0:
-            def killed(run):
-                one_step(run)
-                if run.step == step:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            TuningRun._one_step = killed
-            t.tune_in(out, {model!r}, method)
-            os._exit(0)
-        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        def killed(run):
+            one_step(run)
+            if run.step == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+        TuningRun._one_step = killed
+        assert status(begun(out, method)) == signal.SIGKILL
 """
+_KILLED_AT_MOMENTS = """
+rng, kills, places = np.random.default_rng(0), 0, []
+
+def at_a_moment(out, method):
+    child = begun(out, method)
+    time.sleep(rng.uniform(0, {seconds!r}[method]))
+    os.kill(child, signal.SIGKILL)
+    return child
+
+def before_a_file_operation(out, method):
+    left = int(rng.integers({operations}))
+    def hook(event, arguments):
+        nonlocal left
+        if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+            left -= str(arguments[0]).startswith({folder!r})
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+    return begun(out, method, lambda: sys.addaudithook(hook))
+
+while kills < {kills}:
+    method = list(t.METHODS)[len(places) % len(t.METHODS)]
+    out = f"{folder}/{{method}}-{{len(places)}}"
+    places.append((out, method))
+    ended = None
+    while ended != 0 and kills < {kills}:
+        ended = status({how}(out, method))
+        assert ended in (0, signal.SIGKILL)
+        kills += ended == signal.SIGKILL
+print(json.dumps(places))
+"""
+
+
+def run_killed(code: str, model: Path, **values: object) -> str:
+    """What the script printed that starts runs and kills them."""
+    code = (_KILLED + code).format(tests=str(TESTS), model=str(model), **values)
+    return subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def tune_in(out: str | Path, model: str | Path, method: str, *, resume: bool | None = True) -> fg.Predictor:
@@ -87,48 +139,77 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny(tmp_path_factory.mktemp("models") / "small")
 
 
-def test_killed_runs_resume_bit_for_bit(small: Path, tmp_path: Path) -> None:
-    kills = {"lora": (1, 7, 8, 13), "ars": (5, 14), "full": (9,)}
-    runs = [(str(tmp_path / method), method, steps) for method, steps in kills.items()]
-    code = _KILLED.format(tests=str(TESTS), runs=runs, model=str(small))
-    subprocess.run([sys.executable, "-c", code], check=True)
-    for method, steps in kills.items():
-        out, whole = tmp_path / method, tmp_path / f"{method}-whole"
-        assert not (out / "predictor.json").exists()
-        tune_in(whole, small, method)
+@pytest.fixture(scope="module")
+def whole(small: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A run of each method that nobody killed."""
+    folders = {method: tmp_path_factory.mktemp("whole") / method for method in METHODS}
+    for method, folder in folders.items():
+        tune_in(folder, small, method)
+    return folders
+
+
+def assert_resumes(out: Path, whole: Path, model: Path, method: str, *, begins: int | None = None) -> None:
+    """End a killed run, which then is the one that nobody killed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*trying the checkpoint before it")
+        begun = begun_at(out, model, method)
+    assert begins is None or begun == begins
+    assert same_tensors(whole, out)
+    for table in ("validation.csv", *(["ranks.csv"] if method in ("ars", "adalora") else [])):
+        assert (out / table).read_text() == (whole / table).read_text()
+    assert not (out / "training").exists()
+
+
+def test_runs_killed_after_random_steps_resume_bit_for_bit(
+    small: Path, whole: dict[str, Path], tmp_path: Path
+) -> None:
+    rng, runs = np.random.default_rng(0), []
+    for n, method in enumerate(METHODS):
+        left = len(range(n, KILLS, len(METHODS)))
+        while left > 0:
+            # No step twice in one run.
+            steps = sorted(rng.choice(np.arange(1, STEPS), size=min(left, 5), replace=False).tolist())
+            runs.append((str(tmp_path / f"{method}-{len(runs)}"), method, steps))
+            left -= len(steps)
+    assert sum(len(steps) for _, _, steps in runs) == KILLS
+    run_killed(_KILLED_AFTER_STEPS, small, runs=runs)
+    for out, method, steps in runs:
+        assert not (Path(out) / "predictor.json").exists()
         # The step after which the process died was not stored yet.
-        assert begun_at(out, small, method) == (steps[-1] - 1) // 2 * 2
-        assert same_tensors(whole, out)
-        for table in ("validation.csv", *(["ranks.csv"] if method == "ars" else [])):
-            assert (out / table).read_text() == (whole / table).read_text()
-        assert not (out / "training").exists()
+        assert_resumes(Path(out), whole[method], small, method, begins=(steps[-1] - 1) // 2 * 2)
 
 
-def begun_at(out: Path, model: Path, method: str, *, resume: bool = True) -> int:
-    """End a run; the step at which it began or went on."""
+def begun_at(out: Path, model: Path, method: str, *, resume: bool = True) -> int | None:
+    """End a run; the step at which it began or went on, None where it had ended."""
     begun: list[int] = []
     train = TuningRun.train
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TuningRun, "train", lambda run, *a, **k: (begun.append(run.step), train(run, *a, **k)))
         tune_in(out, model, method, resume=resume)
-    return begun[0]
+    return begun[0] if begun else None
 
 
-def test_run_killed_at_any_moment_resumes(small: Path, tmp_path: Path) -> None:
-    """The kill comes from outside: while a file is written, too."""
-    tune_in(tmp_path / "whole", small, "lora")
-    out = tmp_path / "broken"
-    code = f"import test_tuning_resume as t; t.tune_in({str(out)!r}, {str(small)!r}, 'lora')"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=TESTS)
-    while process.poll() is None and not list((out / "training").glob("step-*")):
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
-    with warnings.catch_warnings():
-        # A half-written checkpoint has no name yet, so nothing is found damaged.
-        warnings.simplefilter("error")
-        tune_in(out, small, "lora")
-    assert same_tensors(tmp_path / "whole", out)
+@pytest.mark.parametrize("how", ["at_a_moment", "before_a_file_operation"])
+def test_runs_killed_at_random_moments_resume_bit_for_bit(
+    small: Path, whole: dict[str, Path], tmp_path: Path, how: str
+) -> None:
+    """While data are prepared or files are written, too; no checkpoint is ever half there."""
+    seconds = {}
+    for method in METHODS:
+        begin = time.perf_counter()
+        tune_in(tmp_path / "timed" / method, small, method)
+        seconds[method] = time.perf_counter() - begin
+    printed = run_killed(
+        _KILLED_AT_MOMENTS,
+        small,
+        folder=f"{tmp_path}/runs",
+        kills=KILLS,
+        how=how,
+        seconds=seconds,
+        operations=OPERATIONS,
+    )
+    for out, method in json.loads(printed):
+        assert_resumes(Path(out), whole[method], small, method)
 
 
 def test_finished_run_is_returned_at_once(
@@ -155,7 +236,7 @@ class Killed(Exception):
     pass
 
 
-def interrupt(out: Path, model: Path, step: int = 9) -> None:
+def interrupt(out: Path, model: Path, step: int = 9, method: str = "lora") -> None:
     """Leave a run that ended with an exception after some steps."""
     one_step = TuningRun._one_step
 
@@ -167,7 +248,7 @@ def interrupt(out: Path, model: Path, step: int = 9) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TuningRun, "_one_step", stopped)
         with pytest.raises(Killed):
-            tune_in(out, model, "lora")
+            tune_in(out, model, method)
 
 
 def test_resume_refuses_another_run(small: Path, tmp_path: Path) -> None:
@@ -218,23 +299,36 @@ def damage(path: Path, rng: np.random.Generator) -> None:
     path.write_bytes(bytes(data))
 
 
+def damage_folder(folder: Path, other: Path, rng: np.random.Generator) -> None:
+    """Damage a file of a checkpoint, remove it, or put that of another step in its place."""
+    name = str(rng.choice(["manifest.json", "state.safetensors"]))
+    kind = rng.random()
+    if kind < 0.8:
+        damage(folder / name, rng)
+    elif kind < 0.9:
+        (folder / name).unlink()
+    else:
+        shutil.copy2(other / name, folder / name)
+
+
 def test_no_damaged_checkpoint_loads(small: Path, tmp_path: Path) -> None:
-    interrupt(tmp_path / "run", small)
-    good = sorted((tmp_path / "run" / "training").glob("step-*"))[-1]
     rng = np.random.default_rng(0)
-    read_checkpoint(good)
-    loaded = 0
-    for n in range(CORRUPTIONS):
-        bad = tmp_path / "bad"
-        shutil.rmtree(bad, ignore_errors=True)
-        shutil.copytree(good, bad)
-        damage(bad / ("manifest.json" if n % 2 else "state.safetensors"), rng)
-        try:
-            read_checkpoint(bad)
-            loaded += 1
-        except CheckpointError:
-            pass
-    assert loaded == 0
+    for method in METHODS:
+        interrupt(tmp_path / method, small, method=method)
+        other, good = sorted((tmp_path / method / "training").glob("step-*"))[-2:]
+        read_checkpoint(good)
+        loaded = 0
+        for _ in range(CORRUPTIONS // len(METHODS)):
+            bad = tmp_path / "bad"
+            shutil.rmtree(bad, ignore_errors=True)
+            shutil.copytree(good, bad)
+            damage_folder(bad, other, rng)
+            try:
+                read_checkpoint(bad)
+                loaded += 1
+            except CheckpointError:
+                pass
+        assert loaded == 0
 
 
 def test_no_damaged_predictor_loads(small: Path, tmp_path: Path) -> None:
@@ -243,7 +337,7 @@ def test_no_damaged_predictor_loads(small: Path, tmp_path: Path) -> None:
     names = sorted(described["tuned"]["files"])
     assert names == ["adapter/adapter_config.json", "adapter/adapter_model.safetensors", "head.safetensors"]
     rng = np.random.default_rng(0)
-    for n in range(60):
+    for n in range(CORRUPTIONS // 4):
         path = tmp_path / "run" / names[n % 3]
         whole = path.read_bytes()
         damage(path, rng)
@@ -348,6 +442,45 @@ def test_finished_run_is_returned_after_its_base_moved(small: Path, tmp_path: Pa
     again = tune_in(tmp_path / "run", tmp_path / "moved", "lora")
     sequences = planted_motifs(9, seed=3)[0]
     np.testing.assert_array_equal(again.predict_proba(sequences), first.predict_proba(sequences))
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_predictor_saved_again_names_its_base_where_it_is(small: Path, tmp_path: Path, method: str) -> None:
+    shutil.copytree(small, tmp_path / "base")
+    tune_in(tmp_path / "run", tmp_path / "base", method)
+    (tmp_path / "base").rename(tmp_path / "moved")
+    tune_in(tmp_path / "run", tmp_path / "moved", method).save(tmp_path / "again")
+    described = json.loads((tmp_path / "again" / "predictor.json").read_text())
+    assert described["model"]["name"] == str(tmp_path / "moved")
+    before = json.loads((tmp_path / "run" / "predictor.json").read_text())["model"]
+    assert described["model"] | {"name": before["name"]} == before
+    fg.Predictor.load(tmp_path / "again")
+
+
+def test_loaded_predictor_names_its_base_where_it_was_given(small: Path, tmp_path: Path) -> None:
+    shutil.copytree(small, tmp_path / "base")
+    tune_in(tmp_path / "run", tmp_path / "base", "lora")
+    (tmp_path / "base").rename(tmp_path / "moved")
+    for given in (tmp_path / "moved", fg.load(tmp_path / "moved", dtype="float32")):
+        fg.Predictor.load(tmp_path / "run", model=given).save(tmp_path / "again")
+        fg.Predictor.load(tmp_path / "again")
+
+
+def test_finished_run_is_the_same_for_equal_settings(small: Path, tmp_path: Path) -> None:
+    settings = [
+        (fg.LoRA(rank=2, alpha=4), fg.Training(epochs=1, warmup=0)),
+        (fg.LoRA(rank=np.int64(2), alpha=np.float64(4)), fg.Training(epochs=np.int64(1), warmup=0.0)),
+    ]
+    for method, training in settings:
+        fg.finetune(
+            planted_motifs(20, seed=1),
+            model=small,
+            method=method,
+            validation=planted_motifs(20, seed=2),
+            training=training,
+            out=tmp_path / "run",
+            resume=True,
+        )
 
 
 @pytest.mark.parametrize("method", ["lora", "probe"])

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Generator, nn
 
 from fastgenome.adapters.branch import ROLES, Branch
-from fastgenome.adapters.lora import check_low_rank, check_seed, checked_targets
+from fastgenome.adapters.lora import DROPOUT, checked_targets
+from fastgenome.adapters.number_fields import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    Range,
+    is_whole,
+    store_real,
+    store_whole,
+)
 from fastgenome.errors import ArgumentError
 
-_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+_RANGES: dict[str, Range] = {
+    "alpha": POSITIVE,
+    "dropout": DROPOUT,
     "beta1": (lambda value: 0 < value < 1, "between 0 and 1"),
     "beta2": (lambda value: 0 < value < 1, "between 0 and 1"),
-    "orthogonality": (lambda value: 0 <= value < math.inf, "of at least 0"),
+    "orthogonality": NOT_NEGATIVE,
 }
 
 
@@ -85,27 +95,16 @@ class AdaLoRA:
 
     def __post_init__(self) -> None:
         for name, least in (("initial_rank", 1), ("target_rank", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if not _whole(value, least):
-                raise ArgumentError(f"{name} must be a whole number of at least {least}; got {value!r}")
+            store_whole(self, name, least=least)
         if self.target_rank > self.initial_rank:
             raise ArgumentError(
                 f"target_rank must be at most initial_rank, {self.initial_rank}; got {self.target_rank}"
             )
-        check_seed(self.seed)
-        check_low_rank(self.initial_rank, self.alpha, self.dropout)
         object.__setattr__(self, "targets", checked_targets(self.targets))
-        for name, (within, expected) in _RANGES.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not within(value):
-                raise ArgumentError(f"{name} must be a number {expected}; got {value!r}")
+        for name, expected in _RANGES.items():
+            store_real(self, name, expected)
         for name, least in (("allocation_warmup", 0), ("allocation_final", 0), ("allocation_interval", 1)):
-            value = getattr(self, name)
-            if not _whole(value, least) and not (isinstance(value, float) and 0 <= value < 1):
-                raise ArgumentError(
-                    f"{name} must be steps, a whole number of at least {least}, or a share of all steps, "
-                    f"a float from 0 to below 1; got {value!r}"
-                )
+            object.__setattr__(self, name, _checked_span(name, getattr(self, name), least))
 
     @property
     def scale(self) -> float:
@@ -155,8 +154,9 @@ class AdaLoRA:
         Raises:
             ArgumentError: warm-up and final phase leave no step between them.
         """
-        if not _whole(total_steps, 1):
+        if not is_whole(total_steps) or total_steps < 1:
             raise ArgumentError(f"total_steps must be a whole number of at least 1; got {total_steps!r}")
+        total_steps = int(total_steps)
         warmup, final = (_steps(n, total_steps) for n in (self.allocation_warmup, self.allocation_final))
         if warmup >= total_steps - final:
             raise ArgumentError(
@@ -172,8 +172,17 @@ class AdaLoRA:
         )
 
 
-def _whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**63
+def _checked_span(name: str, value: Any, least: int) -> int | float:
+    """Steps as an int or a share as a float; ArgumentError for neither."""
+    if is_whole(value) and least <= int(value) < 2**63:
+        return int(value)
+    if isinstance(value, Real) and not isinstance(value, Integral) and 0 <= float(value) < 1:
+        # No share is no step, which has one name.
+        return float(value) if value or least else 0
+    raise ArgumentError(
+        f"{name} must be steps, a whole number of at least {least}, or a share of all steps, "
+        f"a float from 0 to below 1; got {value!r}"
+    )
 
 
 def _steps(span: int | float, total_steps: int) -> int:

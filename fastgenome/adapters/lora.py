@@ -9,7 +9,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from fastgenome.adapters.branch import ROLES, Branch
+from fastgenome.adapters.number_fields import POSITIVE, Range, store_real, store_whole
 from fastgenome.errors import ArgumentError
+
+DROPOUT: Range = (lambda value: 0 <= value < 1, "from 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -21,15 +24,17 @@ class LoRA:
     """
 
     rank: int = 8
-    alpha: float = 16
+    alpha: float = 16.0
     targets: tuple[str, ...] = ("query", "value")
     dropout: float = 0.0
     use_rslora: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_low_rank(self.rank, self.alpha, self.dropout)
-        check_seed(self.seed)
+        store_whole(self, "rank", least=1)
+        store_real(self, "alpha", POSITIVE)
+        store_real(self, "dropout", DROPOUT)
+        store_whole(self, "seed")
         if not isinstance(self.use_rslora, bool):
             raise ArgumentError(f"use_rslora must be a bool, got {self.use_rslora!r}")
         object.__setattr__(self, "targets", checked_targets(self.targets))
@@ -58,28 +63,13 @@ class LoRA:
         return {
             "peft_type": "LORA",
             "r": self.rank,
-            "lora_alpha": self.alpha,
+            # A whole number is one in PEFT's own files.
+            "lora_alpha": int(self.alpha) if self.alpha.is_integer() else self.alpha,
             "lora_dropout": self.dropout,
             "use_rslora": self.use_rslora,
             "use_dora": False,
             "init_lora_weights": True,
         }
-
-
-def check_low_rank(rank: int, alpha: float, dropout: float) -> None:
-    """ArgumentError for values that no method of low rank accepts."""
-    if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
-        raise ArgumentError(f"rank must be a whole number of at least 1, got {rank!r}")
-    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha < math.inf:
-        raise ArgumentError(f"alpha must be a number above 0, got {alpha!r}")
-    if not isinstance(dropout, int | float) or isinstance(dropout, bool) or not 0 <= dropout < 1:
-        raise ArgumentError(f"dropout must be a share from 0 to below 1, got {dropout!r}")
-
-
-def check_seed(seed: int) -> None:
-    """ArgumentError unless it is a whole number from 0 to 2**63 - 1."""
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise ArgumentError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r}")
 
 
 def checked_targets(targets: Sequence[str]) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """What the fields of PEFT's adapter_config.json mean, and which of them are understood."""
 
+import dataclasses
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +14,7 @@ from fastgenome.adapters.branch import AdapterConfig
 from fastgenome.adapters.dora import DoRA
 from fastgenome.adapters.ia3 import IA3
 from fastgenome.adapters.lora import LoRA
+from fastgenome.adapters.rank_sampling import ARS
 from fastgenome.errors import ArgumentError, CheckpointError
 
 Fields = Mapping[str, Any]
@@ -24,6 +27,13 @@ _FREE = {
 }  # fmt: skip
 # Other ways to start change the weights of the base as well.
 _STARTS = (True, False, "gaussian", "orthogonal", "eva", None)
+
+# PEFT has no type for ARS, which it takes for AdaLoRA.
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (LoRA, DoRA, IA3, AdaLoRA, ARS)}
+_SAID_TO_PEFT = {
+    "rank", "alpha", "targets", "dropout", "use_rslora", "initial_rank", "target_rank", "beta1", "beta2",
+    "orthogonality",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,28 @@ def make_config(fields: Fields, targets: tuple[str, ...]) -> AdapterConfig:
         return METHODS[fields["peft_type"]].config(fields, targets)
     except (ArgumentError, TypeError) as error:
         raise CheckpointError(f"adapter_config.json: {error}") from error
+
+
+def own_settings(config: AdapterConfig) -> str:
+    """The method's name and those settings that PEFT has no fields for, as JSON."""
+    own = {name: value for name, value in _settings(config).items() if name not in _SAID_TO_PEFT}
+    return json.dumps({"method": type(config).__name__, **own})
+
+
+def with_own_settings(config: AdapterConfig, stored: str) -> AdapterConfig:
+    """The settings made of PEFT's fields with those of `own_settings`; CheckpointError for others."""
+    try:
+        own = json.loads(stored)
+        made: AdapterConfig = _KINDS[own.pop("method")](**(_settings(config) | own))
+        if made.peft_fields() != config.peft_fields():
+            raise ValueError("they contradict the fields of PEFT")
+    except (ArgumentError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the adapter's own settings {stored!r} are damaged: {error!r}") from error
+    return made
+
+
+def _settings(config: AdapterConfig) -> dict[str, Any]:
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}  # type: ignore[arg-type]
 
 
 def tensor_names(fields: Fields) -> frozenset[str]:

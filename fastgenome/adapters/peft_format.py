@@ -1,7 +1,8 @@
 """Adapters in the files of PEFT: adapter_config.json and adapter_model.safetensors, in published names.
 
 Files of PEFT itself are read too. Ours hold in the metadata of the tensors, where PEFT does not look, the
-roles that were adapted, the digest of the base model's weights and that of the tensors.
+roles that were adapted, settings that PEFT has no fields for, the digest of the base model's weights and that
+of the tensors.
 """
 
 import hashlib
@@ -23,9 +24,11 @@ from fastgenome.adapters.peft_fields import (
     kept_in_file,
     make_config,
     matches,
+    own_settings,
     per_branch,
     rank_and_scale,
     tensor_names,
+    with_own_settings,
 )
 from fastgenome.adapters.peft_tensors import kept_ranks, read_branches, shapes, write_branches
 from fastgenome.adapters.sites import Site, adapter_sites
@@ -64,10 +67,12 @@ def save_adapter(model: "Model", directory: str | Path, *, name: str = "default"
     }
     config = model.adapters.configs[name]
     fields = _fields(model, config.peft_fields(), adapted)
+    settings = own_settings(config)
     metadata = {
         "targets": ",".join(config.targets),
+        "settings": settings,
         "tensors_sha256": _digest(tensors),
-        "config_sha256": _digest_of_fields(fields),
+        "config_sha256": _digest_of_fields(fields, settings),
         "base_sha256": model.sha256 or "none",
     }
     with atomic_folder(directory, marker=CONFIG) as folder:
@@ -153,6 +158,8 @@ def load_adapter(model: "Model", directory: str | Path, *, name: str = "default"
     targets = _targets(metadata, [sites[module] for module in modules])
     blocks = max(len(sites[module].chosen(targets)) for module in modules)
     config = make_config(per_branch(fields, blocks), targets)
+    if "settings" in metadata:
+        config = with_own_settings(config, metadata["settings"])
     branches: dict[str, list[Branch]] = {}
     with torch.inference_mode(False):
         for module in modules:
@@ -227,7 +234,7 @@ def _check_origin(
         raise CheckpointError(f"{WEIGHTS} is damaged: its metadata lack {', '.join(sorted(missing))}")
     if metadata["tensors_sha256"] != _digest(tensors):
         raise CheckpointError(f"{WEIGHTS} is damaged: its tensors do not have the digest stored with them")
-    if metadata["config_sha256"] != _digest_of_fields(fields):
+    if metadata["config_sha256"] != _digest_of_fields(fields, metadata.get("settings", "")):
         raise CheckpointError(f"{CONFIG} is damaged or was changed: it does not have the digest in {WEIGHTS}")
     base = metadata["base_sha256"]
     if base != (model.sha256 or "none"):
@@ -245,10 +252,10 @@ def _check_ways(model: "Model") -> None:
         )
 
 
-def _digest_of_fields(fields: Fields) -> str:
-    """SHA-256 of what adapter_config.json says of the function."""
+def _digest_of_fields(fields: Fields, settings: str) -> str:
+    """SHA-256 of what adapter_config.json says of the function, and of the settings beside it."""
     meant = {name: value for name, value in fields.items() if name not in _PROVENANCE}
-    return hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256((json.dumps(meant, sort_keys=True) + settings).encode()).hexdigest()
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from fastgenome.adapters.adalora import AdaLoRA
+from fastgenome.adapters.number_fields import Range, store_real
 from fastgenome.errors import ArgumentError
 
 # The chance p of Eq. 4: the paper's for yeast, the published code's, and none.
 MODES = {"eq4": 0.05, "lingo": 0.1, "adalora": 0.0}
+_PROBABILITY: Range = (lambda value: 0 <= value <= 1, "from 0 to 1, or None")
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,11 @@ class ARS(AdaLoRA):
         super().__post_init__()
         if self.mode not in MODES:
             raise ArgumentError(f"mode must be one of {', '.join(MODES)}; got {self.mode!r}")
-        p = self.resample_probability
-        if p is not None and (not isinstance(p, (int, float)) or not 0 <= p <= 1):
-            raise ArgumentError(f"resample_probability must be a number from 0 to 1, or None; got {p!r}")
-        if self.mode == "adalora" and p:
-            raise ArgumentError(f"mode 'adalora' draws nothing: leave resample_probability out; got {p!r}")
+        if self.resample_probability is not None:
+            store_real(self, "resample_probability", _PROBABILITY)
+        if self.mode == "adalora" and self.resample_probability:
+            p = self.resample_probability
+            raise ArgumentError(f"mode 'adalora' draws nothing: leave resample_probability out; got {p}")
 
     @property
     def probability(self) -> float:

@@ -200,11 +200,12 @@ def _tuned(
         return predictor
     assert predictor.model is not None
     # Before the training, which takes long.
-    describe_model(predictor.model)
+    base = describe_model(predictor.model)
     settings = run_digest(predictor, method, training, examples)
     if resume and processes.by_first(lambda: run_folder.is_finished(folder, settings)):
         finished = Predictor.load(folder, model=predictor.model, device=str(predictor.model.device))
-        finished.read_reports = predictor.read_reports
+        # Where it is now; the digests are those of the settings.
+        finished.base, finished.read_reports = base, predictor.read_reports
         return finished
     checkpoints = processes.by_first(
         lambda: run_folder.begin(folder, settings, keep=training.keep, resume=resume)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Literal, get_args
 
 import numpy as np
 
+from fastgenome.adapters.number_fields import NOT_NEGATIVE, POSITIVE, Range, store_real, store_whole
 from fastgenome.errors import ArgumentError
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -23,10 +24,10 @@ _CHOICES = {"dtype": Precision, "head_init": HeadInit}
 # Least values of whole numbers; those of the second may be None.
 _WHOLE = {"epochs": 1, "batch_size": 1, "batch_tokens": 1, "keep": 1, "seed": 0}
 _WHOLE_OR_NONE = {"patience": 1, "evaluate_every": 1, "checkpoint_every": 1}
-_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    "learning_rate": (lambda value: 0 < value < math.inf, "above 0"),
+_RANGES: dict[str, Range] = {
+    "learning_rate": POSITIVE,
     "warmup": (lambda value: 0 <= value < 1, "from 0 to below 1"),
-    "weight_decay": (lambda value: 0 <= value < math.inf, "of at least 0"),
+    "weight_decay": NOT_NEGATIVE,
     "clip": (lambda value: value > 0, "above 0 (inf: no clipping)"),
     "held_out": (lambda value: 0 < value <= 0.5, "above 0, to 0.5"),
 }
@@ -84,21 +85,11 @@ class Training:
 
     def __post_init__(self) -> None:
         for name, least in (_WHOLE | _WHOLE_OR_NONE).items():
-            value = getattr(self, name)
-            if value is None and name in _WHOLE_OR_NONE:
-                continue
-            whole = isinstance(value, Integral) and not isinstance(value, bool)
-            if not whole or not least <= int(value) < 2**32:
-                raise ArgumentError(f"{name} must be a whole number from {least} to 2**32 - 1; got {value!r}")
-            # Of NumPy's numbers JSON knows none, and 1 and 1.0 would name different runs.
-            object.__setattr__(self, name, int(value))
-        for name, (within, expected) in _RANGES.items():
-            value = getattr(self, name)
-            if value is None and name == "learning_rate":
-                continue
-            if not isinstance(value, Real) or isinstance(value, bool) or not within(float(value)):
-                raise ArgumentError(f"{name} must be a number {expected}; got {value!r}")
-            object.__setattr__(self, name, float(value))
+            if getattr(self, name) is not None or name in _WHOLE:
+                store_whole(self, name, least=least, bits=32)
+        for name, expected in _RANGES.items():
+            if getattr(self, name) is not None or name != "learning_rate":
+                store_real(self, name, expected)
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in get_args(choices):
                 raise ArgumentError(
