@@ -1,14 +1,15 @@
 """Measures steps of tuning beside PEFT, and prediction with adapters: `python benchmarks/tuning_steps.py`.
 
-OPT-125M and BERT-base in random weights, batches of real DNA, adapters on all six matrices of a layer. A step
-is forward, mean over the real tokens, linear head, cross-entropy, backward and AdamW over adapter and head; of
-AdaLoRA with its regulariser and an allocation of ranks in every step. PEFT gets the padded batch with its
-mask, SDPA, and networks without dropout of their own, in two settings: its defaults, and its best, adapters in
-the weights' type (autocast_adapter_dtype=False) and a mixed batch sorted by length and run as four, whose
-gradients add up. Both sides start from the same numbers, take turns in every round and have freed memory kept
-at hand, as our training loop has it; figures are medians. Every measured case is stored in
-results/tuning_steps.json at once, beside those of earlier calls, and the table goes to docs/fine_tuning.md.
-`--quick` measures nothing worth keeping and stores nothing. Leave the machine alone meanwhile.
+OPT-125M and BERT-base in random weights, batches of real DNA, adapters on all six matrices of a layer. A
+step is forward, mean over the real tokens, linear head, cross-entropy, backward and AdamW over adapter and
+head; of AdaLoRA with its regulariser and an allocation of ranks in every step. PEFT gets the padded batch
+with its mask, SDPA, and networks without dropout of their own, in two settings: its defaults, and its best,
+adapters in the weights' type (autocast_adapter_dtype=False) and a mixed batch sorted by length and run as
+four, whose gradients add up. Both sides start from the same numbers, take turns in every round and have
+freed memory kept at hand, as our training loop has it; figures are medians. Every measured case is stored
+in results/tuning_steps.json at once, beside those of earlier calls, and the table goes to
+docs/fine_tuning.md. `--quick` measures nothing worth keeping and stores nothing. Leave the machine alone
+meanwhile.
 """
 
 from __future__ import annotations
