@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from fastgenome.packed_weights import packed_depths
 
-# oneDNN adds float32 products up one after the other, PyTorch's other library in blocks of about 400. Sums
-# over so many at a time keep the error below twice of that one's.
+# oneDNN adds float32 products up one after the other, PyTorch's usual library in blocks. Sums over so many at
+# a time keep the error below twice that library's.
 _FLOAT32_DEPTH = 1024
 
 
@@ -33,7 +33,7 @@ class _FrozenLinear(torch.autograd.Function):
         return _FrozenLinear.apply(gradient, weight, None, not ctx.transposed), None, None, None
 
 
-def frozen_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def multiply_frozen(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x Wᵀ + b: (rows, in) -> (rows, out), float32 or bfloat16; `weight` and `bias` get no gradients."""
     y: Tensor = _FrozenLinear.apply(x, weight, bias, False)
     return y

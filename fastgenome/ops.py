@@ -26,6 +26,10 @@ _FUSED = {
     "silu": ("swish", ""),
 }
 
+_FROZEN = adapter_composition.Products(
+    frozen_linear.product, frozen_linear.backward_product, keeps_weights=True
+)
+
 _TRITON_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -36,7 +40,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activatio
     float32; elsewhere it is a pass of its own.
     """
     x = x.to(weight.dtype)
-    if _is_fused(x, weight):
+    if _is_fused(x, weight, bias):
         return _fused_linear(x, packed(weight)[0], bias, activation)
     return activate(_product(x, weight, bias), activation)
 
@@ -44,7 +48,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activatio
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x Wᵀ + b, with gradients of what asks for them."""
     if x.requires_grad and _is_frozen(x, weight, bias):
-        return frozen_linear.frozen_linear(x, weight, bias)
+        return frozen_linear.multiply_frozen(x, weight, bias)
     return F.linear(x, weight, bias)
 
 
@@ -54,7 +58,7 @@ def gated_linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Act
     (rows, in) -> (rows, out) in the type of the weights.
     """
     x = x.to(weight.dtype)
-    if not _is_fused(x, weight):
+    if not _is_fused(x, weight, bias):
         gate, value = _product(x, weight, bias).chunk(2, -1)
         return activate(gate, activation) * value
     first, second = packed(weight, 2)
@@ -85,16 +89,19 @@ def activate(x: Tensor, activation: Activation) -> Tensor:
             return x
 
 
-def _is_fused(x: Tensor, weight: Tensor) -> bool:
+def _is_fused(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether oneDNN takes this product with what follows it."""
-    learns = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    learns = torch.is_grad_enabled() and (x.requires_grad or _learn(weight, bias))
     return not learns and _fits_onednn(x, weight)
 
 
 def _is_frozen(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether oneDNN takes this product in training: the weights do not learn."""
-    learns = weight.requires_grad or (bias is not None and bias.requires_grad)
-    return not learns and not torch.is_autocast_enabled("cpu") and _fits_onednn(x, weight)
+    return not _learn(weight, bias) and not torch.is_autocast_enabled("cpu") and _fits_onednn(x, weight)
+
+
+def _learn(weight: Tensor, bias: Tensor | None) -> bool:
+    return weight.requires_grad or (bias is not None and bias.requires_grad)
 
 
 def _fits_onednn(x: Tensor, weight: Tensor) -> bool:
@@ -178,8 +185,8 @@ def _products(x: Tensor, weight: Tensor) -> adapter_composition.Products:
     if not torch.is_grad_enabled():
         return adapter_composition.Products(linear)
     if _is_frozen(x, weight, None):
-        return adapter_composition.Products(frozen_linear.product, frozen_linear.backward_product)
-    return adapter_composition.Products()
+        return _FROZEN
+    return adapter_composition.PLAIN
 
 
 def _prefers_kernel(x: Tensor, branches: Sequence[LowRank], dropout: float) -> bool:
@@ -268,7 +275,8 @@ def range_pool(
     Ranges, (ranges,) int64 on the device of the states, may overlap and come in any order; an empty one
     gives zeros. "weighted" is Σ wᵢ xᵢ / Σ wᵢ for `weights` (total,); a range whose weights sum to zero gives
     NaN or infinities. On CUDA the Triton kernel runs, elsewhere plain PyTorch; both have gradients, of the
-    weights too. Raises ArgumentError for weights that are missing, of another shape, or of no use.
+    weights too. Raises ArgumentError for weights that are missing, of another shape, or given for another
+    reduction.
     """
     if (weights is not None) != (reduction == "weighted") or (
         weights is not None and weights.shape != states.shape[:1]

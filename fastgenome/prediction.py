@@ -238,7 +238,7 @@ class Predictor:
         if stored.tuned is not None:
             predictor.tuned, predictor.base = stored.tuned.weights, stored.model
             if base is not None and stored.model is not None and stored.tuned.weights == "adapter":
-                # Where it is now, so that saving names that.
+                # The given place, so that saving names it.
                 predictor.base = replace(stored.model, name=base.name)
         predictor.task = stored.task
         predictor.metrics = stored.metrics

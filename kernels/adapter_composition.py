@@ -21,19 +21,17 @@ from fastgenome.kernels.reference import LowRank
 
 
 class Products(NamedTuple):
-    """What multiplies by the weights, without gradients of its own.
+    """What multiplies by the weights, without gradients of its own: x Wᵀ + b of (x, W, b), and g W of (g, W).
 
-    `forward` makes x Wᵀ + b of (x, W, b), `backward` g W of (g, W). Weights are given to it as they are where
-    it says so, since it may keep something for them.
+    With `keeps_weights` it keeps copies of weights that it knows: backward, a gain goes to the gradient then.
     """
 
     forward: Callable[[Tensor, Tensor, Tensor | None], Tensor] = F.linear
     backward: Callable[[Tensor, Tensor], Tensor] = torch.mm
+    keeps_weights: bool = False
 
-    @property
-    def scales_weights(self) -> bool:
-        """Whether a gain may be folded into the weights of the backward product, rather than the gradient."""
-        return self.backward is torch.mm
+
+PLAIN = Products()
 
 
 def _forward(
@@ -106,10 +104,10 @@ class _AdapterLinear(torch.autograd.Function):
         if d_low is not None and needs_down:
             d_down = d_low.T @ seen
         if needs_x:
-            if ctx.products.scales_weights:
-                d_x = ctx.products.backward(gradient, _times(weight, of_rows))
-            else:
+            if ctx.products.keeps_weights:
                 d_x = ctx.products.backward(_times(gradient, gain), weight)
+            else:
+                d_x = ctx.products.backward(gradient, _times(weight, of_rows))
             if d_low is not None and ctx.dropout:
                 add_dropped_product_(d_x, d_low, down, dropout=ctx.dropout, seed=ctx.seed)
             elif d_low is not None:
@@ -192,7 +190,7 @@ def adapter_linear(
     gain: Tensor | None = None,
     dropout: float = 0.0,
     seed: int = 0,
-    products: Products = Products(),  # noqa: B008
+    products: Products = PLAIN,
 ) -> Tensor:
     """What `reference.adapter_linear` defines, for `x` in the type of `weight`; differentiable once.
 

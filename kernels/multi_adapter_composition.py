@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fastgenome.kernels.adapter_composition import Products
+from fastgenome.kernels.adapter_composition import PLAIN, Products
 
 
 class Stretches(NamedTuple):
@@ -115,7 +115,7 @@ def multi_adapter_linear(
     down: Tensor,
     up: Tensor,
     scale: Tensor,
-    products: Products = Products(),  # noqa: B008
+    products: Products = PLAIN,
 ) -> Tensor:
     """What `reference.multi_adapter_linear` defines, for `x` in the type of `weight`; differentiable once."""
     stretches = stretches_of(offsets, index, x.device)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from kernel_checks import ROOT, main, run_check
+from kernel_checks import ROOT, main, poison_new_tensors, run_check
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -427,20 +427,6 @@ def compile_kernel(kernel, target: object, dtype: str, full: bool) -> str:
     signature |= dict.fromkeys(constants, "constexpr")
     source = ASTSource(kernel, signature, constants)
     return triton.compile(source, target=target, options=options).asm["ptx"]
-
-
-def poison_new_tensors() -> None:
-    """torch.empty and new_empty whose content shows wherever a kernel leaves it."""
-    empty, new_empty = torch.empty, Tensor.new_empty
-
-    def poisoned(make):
-        def made(*arguments, **options):
-            x = make(*arguments, **options)
-            return x.fill_(torch.nan) if x.is_floating_point() else x
-
-        return made
-
-    torch.empty, Tensor.new_empty = poisoned(empty), poisoned(new_empty)
 
 
 INTERPRETED = ("check_float32", "check_float16", "check_registration", "check_refusals")

@@ -515,14 +515,18 @@ def test_equal_numbers_are_stored_alike(given: Any, plain: Any) -> None:
 @pytest.mark.parametrize(
     ("config", "name"),
     [(fg.LoRA, "rank"), (fg.DoRA, "alpha"), (fg.AdaLoRA, "initial_rank"), (fg.AdaLoRA, "orthogonality"),
-     (fg.AdaLoRA, "allocation_warmup"), (fg.ARS, "resample_probability"), (fg.Training, "epochs"),
+     (fg.AdaLoRA, "allocation_warmup"), (fg.Training, "epochs"),
      (fg.Training, "clip")],
 )  # fmt: skip
 def test_what_is_no_number_is_refused(config: Any, name: str, value: object) -> None:
-    if name == "resample_probability" and value is None:
-        return
     with pytest.raises(ArgumentError, match=f"{name} must be "):
         config(**{name: value})
+
+
+@pytest.mark.parametrize("value", [True, "0.1", 1.5, np.nan])
+def test_what_is_no_probability_is_refused(value: Any) -> None:
+    with pytest.raises(ArgumentError, match="resample_probability must be "):
+        fg.ARS(resample_probability=value)
 
 
 def test_whole_alpha_is_one_in_files() -> None:

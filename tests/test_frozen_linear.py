@@ -1,5 +1,7 @@
 """Products by frozen weights in training: values, gradients and when the packed copies serve."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -32,9 +34,9 @@ def test_error_is_below_twice_that_of_pytorch(dtype: torch.dtype, rows: int, out
     weight, bias = frozen(out, width, dtype)
     x, gradient = torch.randn(rows, width).to(dtype), torch.randn(rows, out).to(dtype)
 
-    def both(multiply: object, *given: Tensor) -> tuple[Tensor, Tensor]:
+    def both(multiply: Callable[..., Tensor], *given: Tensor) -> tuple[Tensor, Tensor]:
         start = given[0].detach().requires_grad_()
-        y = multiply(start, *given[1:3])  # type: ignore[operator]
+        y = multiply(start, *given[1:3])
         return y.detach(), torch.autograd.grad(y, start, given[3])[0]
 
     exact = both(F.linear, x.double(), weight.double(), bias.double(), gradient.double())
@@ -77,21 +79,28 @@ def test_whole_weights_share_one_copy() -> None:
     assert packed_depths(weight, 1, transposed=False)[0] is whole[0]
 
 
-def test_what_learns_gets_its_gradient() -> None:
+@pytest.mark.parametrize("of_input", [True, False])
+@pytest.mark.parametrize("learned", ["weight", "bias"])
+def test_what_learns_gets_its_gradient(learned: str, of_input: bool) -> None:
     weight, bias = frozen(130, 160, torch.float32)
-    x = torch.randn(9, 160, requires_grad=True)
-    for learned in (weight, bias):
-        learned.requires_grad_()
-        ops.linear(x, weight, bias).sum().backward()
-        assert learned.grad is not None
-        learned.requires_grad_(False)
+    x = torch.randn(9, 160, requires_grad=of_input)
+    parameter = {"weight": weight, "bias": bias}[learned].requires_grad_()
+    for _ in range(3):
+        gradients = [
+            torch.autograd.grad(multiply(x, weight, bias).pow(2).sum(), parameter)[0]
+            for multiply in (ops.linear, F.linear)
+        ]
+        torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-4)
 
 
-def test_autocast_keeps_its_types() -> None:
+def test_autocast_is_that_of_pytorch() -> None:
     weight, bias = frozen(130, 160, torch.float32)
     x = torch.randn(9, 160, requires_grad=True)
     for _ in range(3):
-        with torch.autocast("cpu", torch.bfloat16):
-            y = ops.linear(x, weight, bias)
-        y.sum().backward()
-        assert y.dtype == torch.bfloat16
+        found = []
+        for multiply in (ops.linear, F.linear):
+            with torch.autocast("cpu", torch.bfloat16):
+                y = multiply(x, weight, bias)
+            found.append((y, torch.autograd.grad(y.sum(), x)[0]))
+        assert found[0][0].dtype == torch.bfloat16
+        torch.testing.assert_close(*found, rtol=0, atol=0)

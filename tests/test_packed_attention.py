@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from kernel_checks import ROOT, main, run_check
+from kernel_checks import ROOT, main, poison_new_tensors, run_check
 from torch import Tensor
 
 from fastgenome import ops
@@ -316,17 +316,6 @@ def test_packed_attention_kernel(check: str) -> None:
     run_check(__file__, check, interpreted=check in INTERPRETED)
 
 
-def poison_new_tensors() -> None:
-    """Let what torch.empty gives be NaN, which shows wherever a kernel leaves it or reads it too early."""
-    empty = torch.empty
-
-    def poisoned(*shape: object, **kwargs: object) -> Tensor:
-        made = empty(*shape, **kwargs)
-        return made.fill_(torch.nan) if made.is_floating_point() else made
-
-    torch.empty = poisoned
-
-
 # The choice: this machine's tensors say that they are on a GPU, and the kernels are PyTorch on the CPU.
 
 
@@ -436,4 +425,5 @@ def test_what_inference_leaves_in_caches_serves_training() -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
+    poison_new_tensors()
     main(globals())

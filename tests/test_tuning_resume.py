@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from planted_motifs import planted_motifs
 from safetensors.torch import load_file
 from small_checkpoints import write_tiny
+from torch import Tensor
 
 import fastgenome as fg
 from fastgenome.adapters.attach import is_merged
@@ -108,7 +110,10 @@ print(json.dumps(places))
 def run_killed(code: str, model: Path, **values: object) -> str:
     """What the script printed that starts runs and kills them."""
     code = (_KILLED + code).format(tests=str(TESTS), model=str(model), **values)
-    return subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True, timeout=1200
+    )
+    return done.stdout
 
 
 def tune_in(out: str | Path, model: str | Path, method: str, *, resume: bool | None = True) -> fg.Predictor:
@@ -127,10 +132,14 @@ def tune_in(out: str | Path, model: str | Path, method: str, *, resume: bool | N
 
 def same_tensors(*runs: Path) -> bool:
     """Whether all that two runs learned is the same, bit for bit."""
-    first, second = (
-        {f"{p.name}:{name}": t for p in run.rglob("*.safetensors") for name, t in load_file(p).items()}
-        for run in runs
-    )
+    return same(*map(tensors_of, runs))
+
+
+def tensors_of(run: Path) -> dict[str, Tensor]:
+    return {f"{p.name}:{name}": t for p in run.rglob("*.safetensors") for name, t in load_file(p).items()}
+
+
+def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -466,13 +475,16 @@ def test_loaded_predictor_names_its_base_where_it_was_given(small: Path, tmp_pat
         fg.Predictor.load(tmp_path / "again")
 
 
-def test_finished_run_is_the_same_for_equal_settings(small: Path, tmp_path: Path) -> None:
+def test_finished_run_is_the_same_for_equal_settings(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = [
         (fg.LoRA(rank=2, alpha=4), fg.Training(epochs=1, warmup=0)),
         (fg.LoRA(rank=np.int64(2), alpha=np.float64(4)), fg.Training(epochs=np.int64(1), warmup=0.0)),
     ]
+    outputs = []
     for method, training in settings:
-        fg.finetune(
+        predictor = fg.finetune(
             planted_motifs(20, seed=1),
             model=small,
             method=method,
@@ -481,6 +493,10 @@ def test_finished_run_is_the_same_for_equal_settings(small: Path, tmp_path: Path
             out=tmp_path / "run",
             resume=True,
         )
+        outputs.append(predictor.outputs(planted_motifs(9, seed=3)[0]))
+        # The second call has nothing left to do.
+        monkeypatch.delattr(TuningRun, "train", raising=False)
+    np.testing.assert_array_equal(*outputs)
 
 
 @pytest.mark.parametrize("method", ["lora", "probe"])

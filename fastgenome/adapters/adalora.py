@@ -177,7 +177,7 @@ def _checked_span(name: str, value: Any, least: int) -> int | float:
     if is_whole(value) and least <= int(value) < 2**63:
         return int(value)
     if isinstance(value, Real) and not isinstance(value, Integral) and 0 <= float(value) < 1:
-        # No share is no step, which has one name.
+        # A share of 0 is stored as 0 steps: both are one setting.
         return float(value) if value or least else 0
     raise ArgumentError(
         f"{name} must be steps, a whole number of at least {least}, or a share of all steps, "

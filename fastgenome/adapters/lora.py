@@ -63,7 +63,7 @@ class LoRA:
         return {
             "peft_type": "LORA",
             "r": self.rank,
-            # A whole number is one in PEFT's own files.
+            # PEFT writes whole numbers as integers.
             "lora_alpha": int(self.alpha) if self.alpha.is_integer() else self.alpha,
             "lora_dropout": self.dropout,
             "use_rslora": self.use_rslora,

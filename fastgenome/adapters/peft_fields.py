@@ -30,7 +30,7 @@ _STARTS = (True, False, "gaussian", "orthogonal", "eva", None)
 
 # PEFT has no type for ARS, which it takes for AdaLoRA.
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (LoRA, DoRA, IA3, AdaLoRA, ARS)}
-_SAID_TO_PEFT = {
+_IN_PEFT_FIELDS = {
     "rank", "alpha", "targets", "dropout", "use_rslora", "initial_rank", "target_rank", "beta1", "beta2",
     "orthogonality",
 }  # fmt: skip
@@ -125,7 +125,7 @@ def make_config(fields: Fields, targets: tuple[str, ...]) -> AdapterConfig:
 
 def own_settings(config: AdapterConfig) -> str:
     """The method's name and those settings that PEFT has no fields for, as JSON."""
-    own = {name: value for name, value in _settings(config).items() if name not in _SAID_TO_PEFT}
+    own = {name: value for name, value in _settings(config).items() if name not in _IN_PEFT_FIELDS}
     return json.dumps({"method": type(config).__name__, **own})
 
 
@@ -142,7 +142,8 @@ def with_own_settings(config: AdapterConfig, stored: str) -> AdapterConfig:
 
 
 def _settings(config: AdapterConfig) -> dict[str, Any]:
-    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    settings: dict[str, Any] = dataclasses.asdict(config)  # type: ignore[call-overload]
+    return settings
 
 
 def tensor_names(fields: Fields) -> frozenset[str]:

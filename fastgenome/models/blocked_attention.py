@@ -59,13 +59,13 @@ class _BlockedAttention(torch.autograd.Function):
         )
         for block, weights in _weights(query, key, bias):
             part, rows = block
-            q, k, v, g = (_joined(x[part]) for x in (query, key, value, gradient))
-            q, g = q[:, rows], g[:, rows]
-            of_weights = torch.bmm(g, v.transpose(1, 2))
-            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+            q, g = (_joined(x[part, :, rows]) for x in (query, gradient))
+            k, v = (_joined(x[part]) for x in (key, value))
+            d_weights = torch.bmm(g, v.transpose(1, 2))
+            d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
             by_head = (-1, heads)
-            d_query[part, :, rows] = _scaled_product(of_scores, k, scale).unflatten(0, by_head)
-            d_key[part] += _scaled_product(of_scores.transpose(1, 2), q, scale).unflatten(0, by_head)
+            d_query[part, :, rows] = _scaled_product(d_scores, k, scale).unflatten(0, by_head)
+            d_key[part] += _scaled_product(d_scores.transpose(1, 2), q, scale).unflatten(0, by_head)
             d_value[part] += torch.bmm(weights.transpose(1, 2), g).unflatten(0, by_head)
         return d_query, d_key.to(key.dtype), d_value.to(value.dtype), None
 

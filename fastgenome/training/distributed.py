@@ -2,7 +2,7 @@
 
 Every process reads the same data and takes the same steps. A step's batch is divided among them and the
 gradients are summed, so that clipping, importance and the optimizer see the same numbers everywhere. The
-first process alone evaluates and writes.
+first process alone writes; with DDP it alone evaluates, with FSDP all do.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The others wait that long while the first process evaluates or writes; of a dead one the launcher knows.
+# How long the others wait for the first process; the launcher ends them if it dies.
 _PATIENCE = timedelta(days=2)
 
 
-def is_launched() -> bool:
+def _is_launched() -> bool:
     """Whether this is one of several processes."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def is_first_process() -> bool:
     """Whether this process, or the only one, is the one that writes and tells."""
-    return not is_launched() or int(os.environ.get("RANK", "0")) == 0
+    return not _is_launched() or int(os.environ.get("RANK", "0")) == 0
 
 
 def launched_processes(device: torch.device) -> Processes:
@@ -46,11 +46,11 @@ def launched_processes(device: torch.device) -> Processes:
         MissingExtraError: there are several, and accelerate is not installed.
         ArgumentError: they were started for DeepSpeed or Megatron.
     """
-    return _met(device.type) if is_launched() else Processes()
+    return _meet(device.type) if _is_launched() else Processes()
 
 
 @cache
-def _met(device_type: str) -> Processes:
+def _meet(device_type: str) -> Processes:
     try:
         from accelerate import PartialState
     except ImportError as error:
@@ -93,7 +93,7 @@ class Processes:
         """Whether this process is the one that writes."""
         return self.rank == 0
 
-    def placed(self, network: nn.Module) -> None:
+    def place(self, network: nn.Module) -> None:
         """Move a network that was loaded on another process's GPU to this one's."""
         if self.count > 1 and next(network.parameters()).device.type == "cuda":
             network.to(self._state.device)

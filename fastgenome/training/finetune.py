@@ -72,8 +72,10 @@ def finetune(
 
     Raises:
         ArgumentError: data of another type, an unknown method, feature, pooling or layer, neither model nor
-            features, settings that do not fit the task or model, or training that diverges.
+            features, settings that do not fit the task or model, training that diverges, or what several
+            processes do not allow.
         InputError: data or labels cannot be used. CheckpointError: ``out`` holds another or a damaged run.
+        MissingExtraError: there are several processes, and accelerate is not installed.
     """
     check_labelled(data)
     if validation is not None:
@@ -91,7 +93,7 @@ def finetune(
     )
     predictor = _untrained(settings, model, _names(features), training)
     if predictor.model is not None:
-        processes.placed(predictor.model.network)
+        processes.place(predictor.model.network)
     columns = (label_columns,) if isinstance(label_columns, str) else tuple(label_columns)
     train = read_labelled(data, label_columns=columns, min_length=predictor.min_length, reading=reading)
     predictor.read_reports["train"] = train.report
@@ -204,7 +206,7 @@ def _tuned(
     settings = run_digest(predictor, method, training, examples)
     if resume and processes.by_first(lambda: run_folder.is_finished(folder, settings)):
         finished = Predictor.load(folder, model=predictor.model, device=str(predictor.model.device))
-        # Where it is now; the digests are those of the settings.
+        # The base may have moved; the run's settings have its digests.
         finished.base, finished.read_reports = base, predictor.read_reports
         return finished
     checkpoints = processes.by_first(

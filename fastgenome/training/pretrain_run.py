@@ -26,6 +26,7 @@ from fastgenome.training.held_out import (
 )
 from fastgenome.training.markov import MarkovModel
 from fastgenome.training.masked_language import check_converging, masked_loss, masked_nats
+from fastgenome.training.optimizer import make_optimizer
 from fastgenome.training.pretrain_report import PretrainReport, SourceReport
 from fastgenome.training.run_log import write_rows
 from fastgenome.training.state import load_state, save_state
@@ -53,13 +54,12 @@ class PretrainRun:
         self.corpus = corpus
         self.config = config
         self.track_energy = track_energy
-        decayed = [p for p in self.model.network.parameters() if p.dim() > 1]
-        plain = [p for p in self.model.network.parameters() if p.dim() <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": config.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+        self.optimizer = make_optimizer(
+            model.network.parameters(),
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            betas=(0.9, 0.98),
+        )
         self.step = 0
         self.bases = 0
         self.seconds = 0.0

@@ -52,6 +52,6 @@ class Settings:
 
 def _with(config: Any, values: Mapping[str, Any]) -> Any:
     own = {field.name for field in fields(config)}
-    # A bool of NumPy is none to the configs.
+    # The configs refuse NumPy's bools.
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
     return replace(config, **{name: value for name, value in plain.items() if name in own})

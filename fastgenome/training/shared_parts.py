@@ -44,8 +44,10 @@ class SharedParts:
             yield
         elif self.processes.sharded:
             self._module.set_requires_gradient_sync(False)
-            yield
-            self._module.set_requires_gradient_sync(True)
+            try:
+                yield
+            finally:
+                self._module.set_requires_gradient_sync(True)
         else:
             with self._module.no_sync():
                 yield

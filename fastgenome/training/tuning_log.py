@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-class Window:
+class StepTotals:
     """What was done since the last row of the log.
 
     Attributes:

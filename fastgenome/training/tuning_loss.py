@@ -104,7 +104,7 @@ class TunedHead(nn.Module):
     def to_linear_head(self) -> LinearHead:
         """The head as it is now, in the unit of the labels."""
         parts = (self.mean, self.scale, self.weight, self.bias)
-        # A view of NumPy's on a weight itself would fix its memory, which FSDP gives back.
+        # A NumPy view would pin the weight's storage, which FSDP frees.
         mean, scale, weight, bias = (part.detach().cpu().double().numpy() for part in parts)
         return LinearHead(
             self.kind, mean, scale, weight * self.unit.scale, bias * self.unit.scale + self.unit.mean

@@ -20,14 +20,14 @@ from fastgenome.progress import progress_bar
 from fastgenome.tokenizers import Tokens
 from fastgenome.training.distributed import Processes
 from fastgenome.training.metrics import evaluate
+from fastgenome.training.optimizer import make_optimizer, rate_at
 from fastgenome.training.shared_parts import SharedParts
 from fastgenome.training.state import restore_training, training_tensors
 from fastgenome.training.trained_parts import TrainedParts, masks_of, recomputed_layers, trained_parameters
 from fastgenome.training.tuning_batches import TuningData, epoch_batches, shares_of_batch
 from fastgenome.training.tuning_checkpoint import Checkpoint, CheckpointFolder
-from fastgenome.training.tuning_log import Window, peak_memory
+from fastgenome.training.tuning_log import StepTotals, peak_memory
 from fastgenome.training.tuning_loss import TunedHead, example_losses, example_weights, target_tensor
-from fastgenome.training.tuning_optimizer import make_optimizer, rate_at
 from fastgenome.training.tuning_selection import Selection
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ _LOG_STEPS = 10
 class TuningRun:
     """What a step of tuning needs, and the loop over steps.
 
-    Everything random in a step comes from a stream of its own, which seed and step name: a resumed run does
-    what an unbroken one would have done.
+    Everything random in a step comes from a stream of its own, which seed, step and process name: a resumed
+    run does what an unbroken one would have done.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class TuningRun:
         self.step = 0
         self.seconds = 0.0
         self.log: list[dict[str, float]] = []
-        self._window = Window()
+        self._totals = StepTotals()
         self._order: tuple[int, list[NDArray[np.int64]]] = (-1, [])
 
     def _take_parts(self, parts: TrainedParts) -> None:
@@ -136,7 +136,7 @@ class TuningRun:
         for number, part in enumerate(parts, start=1):
             with self.shared.accumulating(number < len(parts)):
                 part_loss = self._loss(part, len(batch))
-                # Gradients are averaged over the processes, but theirs have to add up.
+                # DDP and FSDP average gradients; the sum is wanted.
                 (part_loss * count).backward()  # type: ignore[no-untyped-call]
             loss += part_loss.detach()
         if self.allocator is not None:
@@ -154,7 +154,7 @@ class TuningRun:
         self.optimizer.zero_grad()
         self.step += 1
         seconds = time.perf_counter() - started
-        self._window.add(loss, sequences=len(batch), bases=int(self.data.bases[batch].sum()), seconds=seconds)
+        self._totals.add(loss, sequences=len(batch), bases=int(self.data.bases[batch].sum()), seconds=seconds)
         if self.step % _LOG_STEPS == 0 or self.step == self.steps:
             self._record()
 
@@ -226,15 +226,15 @@ class TuningRun:
 
     def _record(self) -> None:
         """Add a row to the log, over the steps since the last one."""
-        if not self._window.losses:
+        if not self._totals.losses:
             return
-        loss = float(self.processes.total(torch.stack(self._window.losses)).mean())
+        loss = float(self.processes.total(torch.stack(self._totals.losses)).mean())
         self._check_finite(loss, "the loss")
         row = {"step": self.step, "epoch": self.step / self.steps_per_epoch, "loss": loss}
-        rates = self._window.rates() | {"memory_mb": peak_memory(self.model.device)}
+        rates = self._totals.rates() | {"memory_mb": peak_memory(self.model.device)}
         self.log.append({**row, "learning_rate": self.optimizer.param_groups[0]["lr"], **rates})
-        self.seconds += self._window.seconds
-        self._window = Window()
+        self.seconds += self._totals.seconds
+        self._totals = StepTotals()
 
     def _check_finite(self, value: float, what: str) -> None:
         if not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""The optimizer of a tuning run and its learning rate over the steps."""
+"""The optimizer of a training run, and the learning rate over the steps of tuning."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from torch import nn
 
 
 def make_optimizer(
-    parameters: Iterable[nn.Parameter], *, learning_rate: float, weight_decay: float
+    parameters: Iterable[nn.Parameter],
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float] = (0.9, 0.999),
 ) -> torch.optim.AdamW:
     """AdamW whose weight decay acts on matrices alone."""
     parameters = list(parameters)
@@ -17,7 +21,7 @@ def make_optimizer(
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=learning_rate)
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas)
 
 
 def rate_at(step: int, steps: int, *, highest: float, warmup: float) -> float:
