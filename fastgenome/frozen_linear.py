@@ -40,15 +40,19 @@ def multiply_frozen(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x Wᵀ + b, without gradients."""
+    """x Wᵀ + b, without gradients; the bits do not depend on what is packed."""
+    if len(x) == 1:
+        return F.linear(x, weight, bias)
     parts = packed_depths(weight, _parts(weight.dtype, weight.shape[1]), transposed=False)
-    return _multiplied(x, parts, bias) if parts else F.linear(x, weight, bias)
+    return _multiplied(x, parts, bias)
 
 
 def backward_product(gradient: Tensor, weight: Tensor) -> Tensor:
-    """gradient W, (rows, out) -> (rows, in), without gradients."""
+    """gradient W, (rows, out) -> (rows, in), without gradients; the bits do not depend on what is packed."""
+    if len(gradient) == 1:
+        return gradient @ weight
     parts = packed_depths(weight, _parts(weight.dtype, weight.shape[0]), transposed=True)
-    return _multiplied(gradient.contiguous(), parts, None) if parts else gradient @ weight
+    return _multiplied(gradient.contiguous(), parts, None)
 
 
 def _parts(dtype: torch.dtype, depth: int) -> int:

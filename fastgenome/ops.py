@@ -41,7 +41,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activatio
     """
     x = x.to(weight.dtype)
     if _is_fused(x, weight, bias):
-        return _fused_linear(x, packed(weight)[0], bias, activation)
+        # Of one row a copy would give other bits.
+        return _fused_linear(x, packed(weight)[0] if len(x) > 1 else weight, bias, activation)
     return activate(_product(x, weight, bias), activation)
 
 
@@ -61,7 +62,7 @@ def gated_linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Act
     if not _is_fused(x, weight, bias):
         gate, value = _product(x, weight, bias).chunk(2, -1)
         return activate(gate, activation) * value
-    first, second = packed(weight, 2)
+    first, second = packed(weight, 2) if len(x) > 1 else weight.chunk(2)
     biases = bias.chunk(2) if bias is not None else (None, None)
     gate = _fused_linear(x, first, biases[0], activation)
     product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, gate, second, biases[1], "mul")

@@ -20,10 +20,12 @@ SHAPE = TransformerConfig(5, 32, 1, 4, 48, activation="geglu", final_norm=True, 
 SEQUENCES = ["ACGTTGCATGCANNACGT", "TTTTACGACGATCAG"]
 
 
-def write_tiny(directory: Path, *, seed: int = 0, legacy: bool = False) -> Path:
+def write_tiny(
+    directory: Path, *, seed: int = 0, legacy: bool = False, shape: TransformerConfig = SHAPE
+) -> Path:
     """A model of the tiny family with random weights; `legacy` leaves it with pytorch_model.bin alone."""
     torch.manual_seed(seed)
-    create(TinyConfig(SHAPE, max_length=400, default_layers=(-1,))).save(directory)
+    create(TinyConfig(shape, max_length=400, default_layers=(-1,))).save(directory)
     if legacy:
         weights = directory / "model.safetensors"
         torch.save(load_file(weights), directory / "pytorch_model.bin")

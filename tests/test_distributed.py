@@ -35,7 +35,7 @@ from fastgenome.errors import (
     SequenceTooLongError,
 )
 from fastgenome.training import distributed
-from fastgenome.training.distributed import launched_processes
+from fastgenome.training.distributed import Processes, launched_processes
 from fastgenome.training.state import whole
 from fastgenome.training.trained_parts import masks_of
 from fastgenome.training.tuning_batches import parts_of_batch, shares_of_batch
@@ -141,6 +141,7 @@ def forbid_writing(folder: Path) -> None:
             event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
         )
         if writes and str(folder) in str(arguments[0]) and not str(arguments[0]).endswith((".pt", ".txt")):
+            print(f"writes: {event} {arguments}", file=sys.stderr, flush=True)
             os.abort()
 
     sys.addaudithook(watch)
@@ -148,7 +149,7 @@ def forbid_writing(folder: Path) -> None:
 
 def set_sharded(sharded: bool) -> None:
     os.environ["ACCELERATE_USE_FSDP"] = str(sharded).lower()
-    distributed._met.cache_clear()
+    distributed._meet.cache_clear()
 
 
 def tune_and_store(
@@ -271,8 +272,14 @@ def test_two_processes_equal_one(folder: Path, alone: dict[str, Any], name: str)
     for step, (ours, theirs) in enumerate(zip(found.states, expected.states, strict=True), start=1):
         assert ours.keys() == theirs.keys()
         for key, tensor in theirs.items():
-            values = tensor.double()
-            error = (ours[key].double() - values).abs().max() / values.abs().max().clamp_min(1e-30)
+            values, found_values = tensor.double(), ours[key].double()
+            if key.endswith("qkv.bias"):
+                # Scores of one query move alike with the keys' bias: its gradient is rounding, of which Adam
+                # makes steps of full length.
+                values, found_values = (
+                    torch.cat([x.chunk(3)[0], x.chunk(3)[2]]) for x in (values, found_values)
+                )
+            error = (found_values - values).abs().max() / values.abs().max().clamp_min(1e-30)
             assert error <= 1e-5, (step, key, float(error))
     np.testing.assert_allclose(outputs, predictor.predict_proba(HELD[0]), rtol=1e-4)
     for part, figures in predictor.metrics.items():
@@ -356,6 +363,16 @@ def test_shares_hold_every_sequence_once(processes: int) -> None:
     if processes == 1:
         parts = parts_of_batch(lengths, batch, 10)
         assert [part.tolist() for part in shares[0]] == [part.tolist() for part in parts]
+
+
+def test_different_data_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = Processes()
+    processes.check_same("mine", "data")
+    processes.count = 2
+    monkeypatch.setattr("accelerate.utils.gather_object", lambda values: [*values, "mine"])
+    processes.check_same("mine", "data")
+    with pytest.raises(ArgumentError, match="the processes have different data"):
+        processes.check_same("other", "data")
 
 
 def test_missing_accelerate_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastgenome import frozen_linear, ops
-from fastgenome.packed_weights import packed, packed_depths
+from fastgenome.packed_weights import no_copies, packed, packed_depths
 
 pytestmark = pytest.mark.skipif(not ops._fuses(torch.float32), reason="PyTorch here is without oneDNN")
 
@@ -46,8 +46,43 @@ def test_error_is_below_twice_that_of_pytorch(dtype: torch.dtype, rows: int, out
         for ours, theirs, right in zip(found, plain, exact, strict=True):
             assert ours.dtype == dtype
             assert distance(ours, right) <= 2 * distance(theirs, right), f"use {use}"
-    assert packed_depths(weight, frozen_linear._parts(dtype, width), transposed=False)
-    assert packed_depths(weight, frozen_linear._parts(dtype, out), transposed=True)
+    # A single row needs no copies.
+    for depth, transposed in ((width, False), (out, True)) if rows > 1 else ():
+        parts = packed_depths(weight, frozen_linear._parts(dtype, depth), transposed=transposed)
+        assert all(part.is_mkldnn for part in parts)
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("rows", [1, 2, 7, 63, 500, 2116])
+@pytest.mark.parametrize(("out", "width"), [(768, 3072), (2304, 768), (1000, 1030), (130, 128), (128, 400)])
+def test_bits_do_not_depend_on_copies(dtype: torch.dtype, rows: int, out: int, width: int) -> None:
+    if not ops._fuses(dtype):
+        pytest.skip(f"oneDNN has no {dtype} here")
+    weight, bias = frozen(out, width, dtype)
+    x, gradient = torch.randn(rows, width).to(dtype), torch.randn(rows, out).to(dtype)
+    learned = x.clone().requires_grad_()
+    found = []
+    for _ in range(3):
+        y = ops.linear(learned, weight, bias)
+        (d_x,) = torch.autograd.grad(y, learned, gradient)
+        with torch.no_grad():
+            found.append((y.detach(), d_x, ops.linear(x, weight, bias, "gelu")))
+    for _ in range(2):
+        kept = packed_depths(weight, frozen_linear._parts(dtype, width), transposed=False)
+    assert kept[0].is_mkldnn
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
+    torch.testing.assert_close(found[2], found[0], rtol=0, atol=0)
+
+
+def test_no_copies_are_made_where_they_are_not_wanted() -> None:
+    weight, _ = frozen(130, 160, torch.float32)
+    with no_copies():
+        for _ in range(3):
+            assert not packed(weight)[0].is_mkldnn
+    with no_copies(False):
+        for _ in range(2):
+            kept = packed(weight)
+    assert kept[0].is_mkldnn
 
 
 def test_gradients_of_gradients() -> None:

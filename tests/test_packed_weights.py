@@ -39,7 +39,7 @@ def test_products_are_the_same_at_every_use(dtype: torch.dtype, rows: int) -> No
         for _ in range(3):
             found = ops.linear(x, weight, bias, "gelu")
             torch.testing.assert_close(found.double(), expected, **tolerance)
-    assert is_copy(packed(weight)[0])
+    assert is_copy(packed(weight)[0]) == (rows > 1)
     with torch.no_grad():
         for _ in range(3):
             gated = ops.gated_linear(x, weight, bias, "silu")

@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 import torch
 from planted_motifs import planted_motifs
 from safetensors.torch import load_file
-from small_checkpoints import write_tiny
+from small_checkpoints import SHAPE, write_tiny
 from torch import Tensor
 
 import fastgenome as fg
@@ -145,7 +146,8 @@ def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("models") / "small")
+    # Wide enough for weights to be packed.
+    return write_tiny(tmp_path_factory.mktemp("models") / "small", shape=replace(SHAPE, dim=128, ffn_dim=160))
 
 
 @pytest.fixture(scope="module")

@@ -133,10 +133,12 @@ def with_own_settings(config: AdapterConfig, stored: str) -> AdapterConfig:
     """The settings made of PEFT's fields with those of `own_settings`; CheckpointError for others."""
     try:
         own = json.loads(stored)
+        if not _IN_PEFT_FIELDS.isdisjoint(own):
+            raise ValueError("they repeat fields of PEFT")
         made: AdapterConfig = _KINDS[own.pop("method")](**(_settings(config) | own))
         if made.peft_fields() != config.peft_fields():
             raise ValueError("they contradict the fields of PEFT")
-    except (ArgumentError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArgumentError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise CheckpointError(f"the adapter's own settings {stored!r} are damaged: {error!r}") from error
     return made
 

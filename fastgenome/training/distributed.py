@@ -7,6 +7,7 @@ first process alone writes; with DDP it alone evaluates, with FSDP all do.
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 from collections.abc import Callable
@@ -66,7 +67,10 @@ def _meet(device_type: str) -> Processes:
     on_cpu = device_type == "cpu"
     # Objects travel by gloo: a checkpoint needs no room on the GPU.
     backend = "gloo" if on_cpu else "cpu:gloo,cuda:nccl"
-    return Processes(PartialState(cpu=on_cpu, backend=backend, timeout=_PATIENCE))
+    state = PartialState(cpu=on_cpu, backend=backend, timeout=_PATIENCE)
+    # Threads of the backend that still run when the interpreter ends would abort the process.
+    atexit.register(state.destroy_process_group)
+    return Processes(state)
 
 
 def _is_set(variable: str) -> bool:
@@ -117,6 +121,17 @@ class Processes:
             raise made[1]
         result: T = made[0]
         return result
+
+    def check_same(self, value: str, what: str) -> None:
+        """ArgumentError, on every process, where the processes have different values of `what`."""
+        if self.count == 1:
+            return
+        from accelerate.utils import gather_object
+
+        if len(set(gather_object([value]))) > 1:
+            raise ArgumentError(
+                f"the processes have different {what}; all have to read the same files, none standard input"
+            )
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over all processes, element by element."""

@@ -21,7 +21,7 @@ from fastgenome.training.methods import Full, chosen_method, method_name
 from fastgenome.training.metrics import evaluate
 from fastgenome.training.probe import Probe
 from fastgenome.training.targets import TaskKind, infer_task
-from fastgenome.training.tuning import Examples, checked_examples, run_digest, tune
+from fastgenome.training.tuning import Examples, checked_examples, data_digest, run_digest, tune
 from fastgenome.training.tuning_config import Training
 
 if TYPE_CHECKING:
@@ -184,6 +184,7 @@ def _tuned(
     """Tune the model, in a folder that a killed run can be continued from."""
     given = examples[0]
     processes.check_method(method, pooling=predictor.pooling)
+    processes.check_same(data_digest(examples) + repr((method, training)), "data or settings")
     train, validation = checked_examples(
         predictor, method, given, examples[1] if len(examples) > 1 else None, training=training
     )

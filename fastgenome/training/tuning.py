@@ -116,17 +116,22 @@ def run_digest(
     predictor: Predictor, method: Full | AdapterConfig, training: Training, data: list[Examples]
 ) -> str:
     """Names all that decides what a run learns: data, model and settings."""
-    sha256 = hashlib.sha256()
-    for sequences, targets in data:
-        sha256.update("\n".join(sequences).encode())
-        sha256.update(np.ascontiguousarray(targets).tobytes())
     assert predictor.model is not None
     # How often a run is stored changes nothing of what it learns.
     training = replace(training, checkpoint_every=None, keep=1, layer=None)
     model = asdict(describe_model(predictor.model)) | {"name": None}
     inputs = (predictor.pooling, predictor.layer, predictor.features, asdict(predictor.task))
     settings = (method_name(method), method_settings(method), asdict(training))
-    return digest(model, inputs, settings, sha256.hexdigest())
+    return digest(model, inputs, settings, data_digest(data))
+
+
+def data_digest(data: list[Examples]) -> str:
+    """Names sequences and targets of several data sets, in their order."""
+    sha256 = hashlib.sha256()
+    for sequences, targets in data:
+        sha256.update("\n".join(sequences).encode())
+        sha256.update(np.ascontiguousarray(targets).tobytes())
+    return sha256.hexdigest()
 
 
 def _divided(predictor: Predictor, train: Examples, training: Training) -> tuple[Examples, Examples]:

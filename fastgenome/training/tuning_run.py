@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fastgenome.batching import take_sequences
 from fastgenome.errors import DivergedError
 from fastgenome.memory import freed_memory_kept
+from fastgenome.packed_weights import no_copies
 from fastgenome.progress import progress_bar
 from fastgenome.tokenizers import Tokens
 from fastgenome.training.distributed import Processes
@@ -97,7 +98,13 @@ class TuningRun:
         devices = [self.model.device] if self.model.device.type == "cuda" else []
         bar = progress_bar("tuning", self.steps, shown=progress, done=self.step)
         layers = recomputed_layers(self.model.network, wanted=self.training.gradient_checkpointing)
-        with bar as advance, layers, torch.random.fork_rng(devices), freed_memory_kept():
+        with (
+            bar as advance,
+            layers,
+            torch.random.fork_rng(devices),
+            freed_memory_kept(),
+            no_copies(self.processes.sharded),
+        ):
             if self.processes.sharded:
                 # Shards that are first put together in inference mode could not be trained.
                 with torch.no_grad():
