@@ -65,31 +65,11 @@ def test_tiny_predicts_unseen_yeast_better_than_markov_models() -> None:
     assert f"| **{yeast['perplexity']:.3f}** |" in (ROOT / "docs" / "models" / "tiny.md").read_text()
 
 
-@pytest.mark.parametrize(
-    ("name", "stored", "page"),
-    [
-        ("table", "core.json", "README.md"),
-        ("models", "models.json", "README.md"),
-        ("tuning_tasks", "tuning_tasks.json", "docs/fine_tuning.md"),
-    ],
-)
-def test_tables_equal_the_stored_results(
-    monkeypatch: pytest.MonkeyPatch, name: str, stored: str, page: str
-) -> None:
+@pytest.mark.parametrize(("name", "stored"), [("table", "core.json"), ("models", "models.json")])
+def test_tables_equal_the_stored_results(monkeypatch: pytest.MonkeyPatch, name: str, stored: str) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     module: Any = importlib.import_module(name)
-    text = (ROOT / page).read_text(encoding="utf-8")
-    assert f"{module.BEGIN}\n{module.render(results(stored))}\n{module.END}" in text
-
-
-@pytest.mark.parametrize("method", ["lora", "dora", "ia3", "adalora", "ars", "full"])
-def test_tuning_beats_the_frozen_probe(method: str) -> None:
-    better = set()
-    for name, found in results("tuning_tasks.json")["tasks"].items():
-        figure = "r2" if "reporter" in name else "mcc"
-        if found[method]["test"][figure] > found["probe"]["test"][figure]:
-            better.add(name.split(",")[0])
-    assert len(better) >= 2
+    assert f"{module.BEGIN}\n{module.render(results(stored))}\n{module.END}" in README
 
 
 # Group of core.json, side of it, and the least multiple of our time that the side must take.
