@@ -65,11 +65,21 @@ def test_tiny_predicts_unseen_yeast_better_than_markov_models() -> None:
     assert f"| **{yeast['perplexity']:.3f}** |" in (ROOT / "docs" / "models" / "tiny.md").read_text()
 
 
-@pytest.mark.parametrize(("name", "stored"), [("table", "core.json"), ("models", "models.json")])
-def test_tables_equal_the_stored_results(monkeypatch: pytest.MonkeyPatch, name: str, stored: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "stored", "page"),
+    [
+        ("table", "core.json", "README.md"),
+        ("models", "models.json", "README.md"),
+        ("tuning_tasks", "tuning_tasks.json", "docs/fine_tuning.md"),
+    ],
+)
+def test_tables_equal_the_stored_results(
+    monkeypatch: pytest.MonkeyPatch, name: str, stored: str, page: str
+) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     module: Any = importlib.import_module(name)
-    assert f"{module.BEGIN}\n{module.render(results(stored))}\n{module.END}" in README
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert f"{module.BEGIN}\n{module.render(results(stored))}\n{module.END}" in text
 
 
 # Group of core.json, side of it, and the least multiple of our time that the side must take.
