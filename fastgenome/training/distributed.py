@@ -68,7 +68,7 @@ def _meet(device_type: str) -> Processes:
     # Objects travel by gloo: a checkpoint needs no room on the GPU.
     backend = "gloo" if on_cpu else "cpu:gloo,cuda:nccl"
     state = PartialState(cpu=on_cpu, backend=backend, timeout=_PATIENCE)
-    # Threads of the backend that still run when the interpreter ends would abort the process.
+    # Threads of the backend that still run when the interpreter ends can abort the process.
     atexit.register(state.destroy_process_group)
     return Processes(state)
 
