@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from fastgenome.features import ZCurve as ZCurve
     from fastgenome.models import load as load
     from fastgenome.prediction import Predictor as Predictor
+    from fastgenome.scoring.genome import score_genome as score_genome
+    from fastgenome.scoring.jobs import RunOptions as RunOptions
     from fastgenome.sequences import ReadOptions as ReadOptions
     from fastgenome.tokenizers import Tokens as Tokens
     from fastgenome.tokenizers import load_tokenizer as load_tokenizer
@@ -48,6 +50,7 @@ _HOME = {
     "PretrainConfig": "fastgenome.training.pretrain",
     "Probe": "fastgenome.training.probe",
     "ReadOptions": "fastgenome.sequences",
+    "RunOptions": "fastgenome.scoring.jobs",
     "Tokens": "fastgenome.tokenizers",
     "Training": "fastgenome.training.tuning_config",
     "ZCurve": "fastgenome.features",
@@ -56,6 +59,7 @@ _HOME = {
     "load": "fastgenome.models",
     "load_tokenizer": "fastgenome.tokenizers",
     "pretrain": "fastgenome.training.pretrain",
+    "score_genome": "fastgenome.scoring.genome",
     "sweep": "fastgenome.training.sweep",
     "track_emissions": "fastgenome.emissions",
 }
@@ -75,6 +79,7 @@ __all__ = [  # noqa: RUF022 - in plain alphabetical order
     "PretrainConfig",
     "Probe",
     "ReadOptions",
+    "RunOptions",
     "Tokens",
     "Training",
     "ZCurve",
@@ -84,6 +89,7 @@ __all__ = [  # noqa: RUF022 - in plain alphabetical order
     "load",
     "load_tokenizer",
     "pretrain",
+    "score_genome",
     "sweep",
     "track_emissions",
 ]

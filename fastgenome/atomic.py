@@ -12,15 +12,16 @@ from fastgenome.errors import ArgumentError
 
 
 @contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a hidden file in the folder of `path` that takes its name when the block ends well.
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Make a hidden, empty file in the folder of `path` that takes its name when the block ends well.
 
-    The content is synced to disk before the renaming and the folder after it, so that neither an exception
-    nor a loss of power leaves a part of a file at `path`. When an exception leaves the block, the hidden file
-    is removed and what stood at `path` is untouched. A link at `path` stays; what it points to is replaced.
+    For what opens files by name; it must have closed the file when the block ends. The content is synced to
+    disk before the renaming and the folder after it, so that neither an exception nor a loss of power leaves
+    a part of a file at `path`. When an exception leaves the block, the hidden file is removed and what stood
+    at `path` is untouched. A link at `path` stays; what it points to is replaced.
 
     Yields:
-        The open file; it can seek.
+        The hidden file's path.
 
     Raises:
         ArgumentError: `path` is something else than a file, or its folder is missing or cannot be written to.
@@ -31,13 +32,12 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     hidden = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
         # Not tempfile: its files cannot be read by others, whatever the umask.
-        descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        os.close(os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     except OSError as error:
         raise ArgumentError(f"cannot write to {str(path)!r}: {error.strerror} ({target.parent})") from error
     try:
-        with open(descriptor, "wb") as file:
-            yield file
-            file.flush()
+        yield hidden
+        with hidden.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(hidden, target)
     except BaseException:
@@ -45,6 +45,17 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             hidden.unlink()
         raise
     sync_folder(target.parent)
+
+
+@contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a hidden file that takes the name `path` when the block ends well; see `atomic_path`.
+
+    Yields:
+        The open file; it can seek.
+    """
+    with atomic_path(path) as hidden, hidden.open("wb") as file:
+        yield file
 
 
 @contextmanager

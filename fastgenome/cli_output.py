@@ -14,6 +14,7 @@ import typer
 from fastgenome.errors import FastgenomeError, RejectedRecordsError
 
 if TYPE_CHECKING:
+    from fastgenome.scoring.accounts import Account
     from fastgenome.sequences import ReadReport
 
 # Rejected records that are listed one by one for people; --json holds up to 1,000.
@@ -34,8 +35,8 @@ class Output:
         self.lines.append(line)
         self.report.update(values)
 
-    def add_rejections(self, reading: ReadReport) -> None:
-        """The rejected records of a source, each with its reason, for people."""
+    def add_rejections(self, reading: ReadReport | Account) -> None:
+        """The rejected records of a source or job, each with its reason, for people."""
         for rejection in reading.rejections[:_LISTED]:
             self.lines.append(
                 f"  rejected record {rejection.number} ({rejection.id}): "

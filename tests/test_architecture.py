@@ -60,6 +60,7 @@ ROOMS = [
     ("cli_output", 5),
     ("cli_models", 5),
     ("cli_finetune", 5),
+    ("cli_score", 5),
     ("cli_settings", 5),
     ("cli", 5),
     ("__main__", 5),

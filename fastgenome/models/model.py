@@ -200,6 +200,37 @@ class Model:
                 store(embeddings, batch, self._pool(hidden, how).cpu().numpy())
         return embeddings
 
+    def embed_ranges(
+        self,
+        tokens: Tokens,
+        starts: NDArray[np.int64],
+        ends: NDArray[np.int64],
+        *,
+        pooling: str | Sequence[str] | None = None,
+        layer: int | Sequence[int] | None = None,
+        projection: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        """Embeddings (ranges, dim) of ranges [start, end) of the rows of one batch, from one pass over it.
+
+        The rows of all sequences follow each other, special tokens included (see `hidden_states`); ranges may
+        overlap. Only "mean" and "max" pool ranges. `projection` (dim, outputs) is applied to each row before
+        a "mean", which gives the projected embeddings, (ranges, outputs), at a cost that hardly grows with
+        the ranges. Raises ArgumentError for another pooling, and as `embed`.
+        """
+        how, layers = self._pooling_plan(pooling, None), self.layer_indices(layer)
+        if not set(how.names) <= {"mean", "max"} or (projection is not None and how.names != ("mean",)):
+            raise ArgumentError(f"pooling={'+'.join(how.names)!r} cannot pool ranges of a longer sequence")
+        check_lengths(self, tokens.lengths)
+        first, last = torch.from_numpy(starts), torch.from_numpy(ends)
+        with _predicting(self.network):
+            hidden = self._run(tokens.ids, tokens.offsets, layers)
+            states = averaged(hidden).states if self.defaults.average_layers else hidden.states
+            if projection is not None:
+                rows = torch.from_numpy(projection).to(self.device).split([part.shape[1] for part in states])
+                states = (sum(part @ row for part, row in zip(states, rows, strict=True)),)
+            pooled = torch.cat([pool(part, first, last, how.names) for part in states], 1)
+            return cast(NDArray[np.float32], pooled.cpu().numpy())
+
     def pooled(
         self,
         tokens: Tokens,

@@ -62,13 +62,21 @@ class LinearHead:
         """Inputs (n, f) to probabilities (n, classes) or (n, labels), or values (n,)."""
         if inputs.ndim != 2 or inputs.shape[1] != len(self.mean):
             raise ArgumentError(f"inputs must have shape (n, {len(self.mean)}); got {inputs.shape}")
-        score = (inputs - self.mean) / self.scale @ self.weight.T + self.bias
+        return self.of_scores((inputs - self.mean) / self.scale @ self.weight.T + self.bias)
+
+    def of_scores(self, scores: NDArray[np.float64]) -> Outputs:
+        """Linear scores (n, outputs) to what `outputs` gives for them."""
         if self.kind == "regression":
-            return np.asarray(score[:, 0])
+            return np.asarray(scores[:, 0])
         if self.kind == "multiclass":
-            return np.asarray(softmax(score, axis=1))
-        probability = np.asarray(expit(score))
+            return np.asarray(softmax(scores, axis=1))
+        probability = np.asarray(expit(scores))
         return np.hstack([1.0 - probability, probability]) if self.kind == "binary" else probability
+
+    def unstandardised(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Weight (outputs, f) and bias (outputs,) that give the same scores from inputs as they are."""
+        weight = self.weight / self.scale
+        return weight, self.bias - weight @ self.mean
 
     def tensors(self) -> dict[str, NDArray[np.float64]]:
         """Arrays to store, by name."""

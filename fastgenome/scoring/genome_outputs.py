@@ -1,0 +1,195 @@
+"""The files of a genome job, each by its ending: tables, tracks, BED, Zarr; or a row for each region."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastgenome.atomic import check_output_folder
+from fastgenome.errors import ArgumentError, MissingExtraError
+from fastgenome.genome import Genome
+from fastgenome.scoring.embedding_store import open_zarr
+from fastgenome.scoring.scored_windows import ScoredWindows
+from fastgenome.scoring.tracks import (
+    BED_ENDINGS,
+    TRACK_ENDINGS,
+    is_bed,
+    is_track,
+    open_bed,
+    open_tracks,
+    track_paths,
+)
+from fastgenome.scoring.window_plan import WindowOptions
+from fastgenome.scoring.writers import ENDINGS, Column, open_writer, takes_matrix_only
+
+Write = Callable[[ScoredWindows], None]
+Aggregate = Literal["mean", "max"]
+
+_TABLE_ENDINGS = tuple(ending for ending in ENDINGS if not takes_matrix_only(ending))
+
+
+@dataclass(frozen=True)
+class OutputRows:
+    """What the outputs of a job have in common.
+
+    Attributes:
+        genome: that was scored.
+        options: how the windows lie.
+        columns: names of the numbers, () for an embedding of width `dim`.
+        dim: numbers of a window.
+        names: of each span, where spans are regions.
+    """
+
+    genome: Genome
+    options: WindowOptions
+    columns: tuple[str, ...]
+    dim: int
+    names: tuple[str, ...] | None
+
+    def place(
+        self, contigs: NDArray[np.int64], spans: NDArray[np.int64]
+    ) -> tuple[list[str], dict[str, Column]]:
+        """The contigs' names, and the column of the regions' names where there are any."""
+        contig_names = self.genome.names
+        regions = {} if self.names is None else {"name": [self.names[span] for span in spans.tolist()]}
+        return [contig_names[contig] for contig in contigs.tolist()], regions
+
+    def numbers(self, values: NDArray[np.float32], suffix: str = "") -> dict[str, Column]:
+        """The columns of the numbers."""
+        if not self.columns:
+            return {f"embedding{suffix}": values}
+        return {f"{name}{suffix}": values[:, place] for place, name in enumerate(self.columns)}
+
+
+def check_output(path: Path, columns: Sequence[str], *, aggregated: bool) -> list[Path]:
+    """Check, before any work, that a file can be written; return the files that stand there in the end.
+
+    Raises:
+        ArgumentError: the ending is not known, or the numbers do not fit into it; the folder cannot be
+            written to.
+        MissingExtraError: a library is missing.
+    """
+    check_output_folder(path.parent)
+    if _ends(path, _TABLE_ENDINGS):
+        return [path]
+    if aggregated:
+        raise ArgumentError(
+            f"{str(path)!r}: a row for each region goes to a table, {', '.join(_TABLE_ENDINGS)}"
+        )
+    if _ends(path, (".zarr",)):
+        _require("zarr", "zarr")
+        return [path]
+    if not (is_track(path) or is_bed(path)):
+        known = ", ".join((*_TABLE_ENDINGS, *TRACK_ENDINGS, *BED_ENDINGS, ".zarr"))
+        raise ArgumentError(f"the ending of {str(path)!r} is not known; use one of {known}")
+    if not columns:
+        raise ArgumentError(
+            f"{str(path)!r}: an embedding is no track; use .zarr, .parquet, or a predictor trained on it"
+        )
+    if path.name.lower().endswith((".bw", ".bigwig")):
+        _require("pyBigWig", "bigwig")
+    return track_paths(path, columns) if is_track(path) else [path]
+
+
+def open_output(path: Path, rows: OutputRows, *, total: int) -> AbstractContextManager[Write]:
+    """Open a file, checked before, for `total` rows; it appears when the block ends well."""
+    if is_track(path):
+        return open_tracks(path, rows.genome, rows.options, rows.columns)
+    if is_bed(path):
+        return open_bed(path, rows.genome, rows.columns)
+    if _ends(path, (".zarr",)):
+        return open_zarr(path, rows.genome, rows=total, dim=rows.dim)
+    return _open_table(path, rows)
+
+
+@contextmanager
+def _open_table(path: Path, rows: OutputRows) -> Iterator[Write]:
+    """One row for each window: contig, start, end, (name,) numbers."""
+    with open_writer(path) as table:
+
+        def write(windows: ScoredWindows) -> None:
+            contigs, names = rows.place(windows.contigs, windows.spans)
+            places = {"contig": contigs, "start": windows.starts, "end": windows.ends}
+            table.write({**places, **names, **rows.numbers(windows.values)})
+
+        yield write
+
+
+class RegionTotals:
+    """Mean and greatest number of the windows of each span, kept while windows come by.
+
+    With `dim` 0 windows are counted alone.
+
+    Attributes:
+        windows: (spans,) scored windows of each.
+    """
+
+    def __init__(self, spans: int, dim: int) -> None:
+        self.windows = np.zeros(spans, dtype=np.int64)
+        self._sum = np.zeros((spans, dim))
+        self._max = np.full((spans, dim), -np.inf, dtype=np.float32)
+
+    def add(self, windows: ScoredWindows) -> None:
+        """Count windows, which come in the order of their spans."""
+        if not len(windows.spans):
+            return
+        spans, first = np.unique(windows.spans, return_index=True)
+        self.windows[spans] += np.diff([*first, len(windows.spans)])
+        if not self._sum.shape[1]:
+            return
+        self._sum[spans] += np.add.reduceat(windows.values.astype(np.float64), first)
+        self._max[spans] = np.maximum(self._max[spans], np.maximum.reduceat(windows.values, first))
+
+    def of(self, aggregate: Aggregate, spans: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The figures of some spans that have windows, (n, dim)."""
+        if aggregate == "max":
+            return self._max[spans]
+        return (self._sum[spans] / self.windows[spans, None]).astype(np.float32)
+
+
+def write_regions(
+    path: Path,
+    rows: OutputRows,
+    places: NDArray[np.int64],
+    totals: RegionTotals,
+    aggregates: Sequence[Aggregate],
+) -> None:
+    """Write a row for each region with a scored window: contig, start, end, name, windows, NUMBER_mean …
+
+    `places` is (spans, 3): contig, start and end of each region.
+    """
+    scored = np.flatnonzero(totals.windows)
+    contigs, names = rows.place(places[scored, 0], scored)
+    columns: Mapping[str, Column] = {
+        "contig": contigs,
+        "start": places[scored, 1],
+        "end": places[scored, 2],
+        **names,
+        "windows": totals.windows[scored],
+    }
+    for aggregate in aggregates:
+        columns = {**columns, **rows.numbers(totals.of(aggregate, scored), f"_{aggregate}")}
+    with open_writer(path) as table:
+        table.write(columns)
+
+
+def _ends(path: Path, endings: tuple[str, ...]) -> bool:
+    return path.name.lower().endswith(endings)
+
+
+def _require(module: str, extra: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise MissingExtraError(f"{module} is not installed: pip install 'fastgenome[{extra}]'")
+
+
+def same_file(first: Path, second: Path) -> bool:
+    """Whether two paths name one existing file."""
+    return first.exists() and second.exists() and os.path.samefile(first, second)

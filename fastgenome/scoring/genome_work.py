@@ -1,0 +1,77 @@
+"""The shards of a genome job: windows of contigs or regions, and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from fastgenome.genome import Genome
+from fastgenome.scoring.jobs import Shard
+from fastgenome.scoring.scored_windows import ScoredWindows, joined, to_table
+from fastgenome.scoring.scorer import Scorer
+from fastgenome.scoring.shared_context import SharedContext
+from fastgenome.scoring.window_plan import Piece, WindowPlan
+from fastgenome.scoring.window_scores import SeparateWindows, piece_scores
+
+
+@dataclass(frozen=True)
+class GenomeWork:
+    """See Work; `sources` are the digests of the genome and of the regions."""
+
+    genome: Genome
+    scorer: Scorer
+    plan: WindowPlan
+    sources: dict[str, str]
+
+    @property
+    def n_shards(self) -> int:
+        """Shards of the plan."""
+        return self.plan.n_shards
+
+    @property
+    def device(self) -> str:
+        """Kind of the device that computes."""
+        return self.scorer.device
+
+    def settings(self) -> dict[str, Any]:
+        """All that the results depend on."""
+        return {**self.sources, "scorer": self.scorer.sha256, **asdict(self.plan.options)}
+
+    def amount(self, shard: int) -> float:
+        """Bases by which a shard moves on."""
+        return self.plan.bases(shard)
+
+    def open(self) -> Callable[[int], Shard]:
+        """What scores the windows of a shard."""
+        kind = SeparateWindows if self.plan.options.context is None else SharedContext
+        score = kind(self.genome, self.scorer, self.plan.options)
+
+        def compute(shard: int) -> Shard:
+            pieces = self.plan.pieces(shard)
+            parts = [
+                self._rows(piece, scored.starts, scored.values)
+                for piece in pieces
+                for scored in piece_scores(piece, self.genome, self.plan.options, score)
+            ]
+            windows = joined(parts, self.scorer.dim)
+            counts = {"windows": sum(piece.count for piece in pieces), "scored": len(windows.starts)}
+            return Shard(to_table(windows, self.genome.names, self.scorer.columns), counts)
+
+        return compute
+
+    def _rows(self, piece: Piece, starts: Any, values: Any) -> ScoredWindows:
+        ends = np.minimum(starts + self.plan.options.window, self.genome.lengths[piece.contig])
+        contigs, spans = np.full_like(starts, piece.contig), np.full_like(starts, piece.span)
+        return ScoredWindows(contigs, starts, ends, spans, values)
+
+
+def open_genome(path: Any) -> Genome:
+    """A genome for random access; one in gzip, which allows none, is read into memory."""
+    with open(path, "rb") as file:
+        head = file.read(18)
+    from fastgenome.bgzf import is_bgzf
+
+    return Genome(path, in_memory=head.startswith(b"\x1f\x8b") and not is_bgzf(head))

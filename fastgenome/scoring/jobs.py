@@ -1,0 +1,261 @@
+"""Jobs cut into shards: each is computed once, whatever is killed, and outputs are assembled from all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from fastgenome.atomic import atomic_file
+from fastgenome.errors import ArgumentError, CheckpointError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_JOB = "job.json"
+_FORMAT = 1
+
+
+class Shard(NamedTuple):
+    """What became of one part of a job: its rows, and counts that add up over shards."""
+
+    table: pa.Table
+    counts: Mapping[str, int]
+
+
+class Work(Protocol):
+    """A job that is cut into shards; it can be pickled, and is cheap to pickle but for a scorer's weights.
+
+    `n_shards` and what a shard holds depend on nothing but `settings`.
+    """
+
+    n_shards: int
+
+    def settings(self) -> dict[str, Any]:
+        """All that the results depend on, ready for JSON; the digests of inputs among it."""
+        ...
+
+    def amount(self, shard: int) -> float:
+        """Of the whole work, in the unit of the progress bar."""
+        ...
+
+    def open(self) -> Callable[[int], Shard]:
+        """What computes a shard; called once in each process that computes."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a job is run; none of it changes a byte of what comes out.
+
+    Attributes:
+        workers: processes, each with one thread; None is one for each core, or one on a GPU.
+        engine: "local", or "ray" for actors on a Ray cluster (the one of RAY_ADDRESS, else a local one), which
+            must share the file system.
+        shard: (i, n), part i of 1 … n of a job array: only shards of this part are computed. A run without
+            it then writes the outputs.
+        folder: of the shards; by default the first output's name with ".shards" behind it.
+        progress: show a bar.
+        emissions: measure energy and CO2e.
+
+    Raises:
+        ArgumentError: a value is out of its range.
+    """
+
+    workers: int | None = None
+    engine: Literal["local", "ray"] = "local"
+    shard: tuple[int, int] | None = None
+    folder: Path | None = None
+    progress: bool = False
+    emissions: bool = False
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ArgumentError(f"workers={self.workers}: expected at least 1")
+        if self.engine not in ("local", "ray"):
+            raise ArgumentError(f"engine={self.engine!r}: expected 'local' or 'ray'")
+        if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
+            raise ArgumentError(f"shard={self.shard}: expected (i, n) with 1 <= i <= n")
+
+    def part(self, n_shards: int) -> range:
+        """The shards of this run's part of the job."""
+        first, step = self.shard or (1, 1)
+        return range(first - 1, n_shards, step)
+
+
+@dataclass(frozen=True)
+class JobFolder:
+    """The shards of one job, each a Parquet file with an entry that holds its digest.
+
+    Attributes:
+        path: the folder.
+        digest: of the job's settings.
+        n_shards: how many make the job complete.
+    """
+
+    path: Path
+    digest: str
+    n_shards: int
+
+    @classmethod
+    def of(cls, path: Path, work: Work) -> JobFolder:
+        """Make the folder of a job, or open the one that an earlier run made.
+
+        Raises:
+            ArgumentError: the folder belongs to a job with other settings, or to none, or cannot be made.
+        """
+        settings = _settings(work)
+        folder = cls(path, job_digest(work), work.n_shards)
+        if path.exists():
+            folder._check_settings(settings)
+        if not (path / _JOB).exists():
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ArgumentError(f"cannot make the folder {str(path)!r}: {error.strerror}") from error
+            write_json(path / _JOB, settings)
+        return folder
+
+    def _check_settings(self, settings: dict[str, Any]) -> None:
+        try:
+            found = json.loads((self.path / _JOB).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if not self.path.is_dir() or any(not _is_partial(entry) for entry in self.path.iterdir()):
+                raise ArgumentError(
+                    f"{str(self.path)!r} exists and is no folder of shards; remove it, or choose another"
+                ) from None
+            return
+        except (OSError, ValueError) as error:
+            raise ArgumentError(f"{self.path / _JOB} cannot be read ({error}); remove the folder") from None
+        if found != settings:
+            changed = sorted(key for key in {*found, *settings} if found.get(key) != settings.get(key))
+            raise ArgumentError(
+                f"{str(self.path)!r} holds shards of a job with another {', '.join(changed)}; remove the "
+                "folder to start anew, or finish that job with its own settings"
+            )
+
+    def table_path(self, shard: int) -> Path:
+        """The Parquet file of a shard."""
+        return self.path / f"shard-{shard:06d}.parquet"
+
+    def entry_path(self, shard: int) -> Path:
+        """The entry of a shard, written after its Parquet file."""
+        return self.path / f"shard-{shard:06d}.json"
+
+    def store(self, shard: int, result: Shard) -> None:
+        """Write a shard and then its entry, each complete or not at all."""
+        import pyarrow.parquet as parquet
+
+        with atomic_file(self.table_path(shard)) as file:
+            parquet.write_table(result.table, file, compression="zstd", use_dictionary=["contig"])
+        digest = hashlib.sha256(self.table_path(shard).read_bytes()).hexdigest()
+        entry = {"job": self.digest, "rows": result.table.num_rows, "sha256": digest}
+        write_json(self.entry_path(shard), {**entry, "counts": dict(result.counts)})
+
+    def is_stored(self, shard: int) -> bool:
+        """Whether a shard of this very job is there and undamaged."""
+        try:
+            self._bytes(shard)
+        except CheckpointError:
+            return False
+        return True
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The shards' rows in order, one shard in memory at a time.
+
+        Raises:
+            CheckpointError: a shard is missing or damaged.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+
+        for shard in range(self.n_shards):
+            yield parquet.read_table(pa.BufferReader(self._bytes(shard)))
+
+    def counts(self) -> dict[str, int]:
+        """The counts of all shards, added up."""
+        total: dict[str, int] = {}
+        for shard in range(self.n_shards):
+            for name, count in self._entry(shard)["counts"].items():
+                total[name] = total.get(name, 0) + count
+        return total
+
+    def remove(self) -> None:
+        """Remove the folder; the settings last, so that what a killed run leaves is still known."""
+        for path in self.path.glob("shard-*"):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _bytes(self, shard: int) -> bytes:
+        entry = self._entry(shard)
+        try:
+            content = self.table_path(shard).read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{self.table_path(shard)} cannot be read: {error.strerror}") from None
+        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+            raise CheckpointError(f"{self.table_path(shard)} is damaged; run the job again to repeat it")
+        return content
+
+    def _entry(self, shard: int) -> dict[str, Any]:
+        path = self.entry_path(shard)
+        try:
+            entry = json.loads(path.read_text(encoding="utf-8"))
+            if entry["job"] == self.digest and isinstance(entry["sha256"], str):
+                return dict(entry)
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        raise CheckpointError(f"{path} is missing, damaged or of another job; run the job again to repeat it")
+
+
+def run_job(work: Work, folder: Path, options: RunOptions, *, unit: str) -> JobFolder | None:
+    """Compute the shards of a job that are not stored yet.
+
+    Args:
+        work: the job.
+        folder: of the shards.
+        options: who computes; `options.folder` is not looked at.
+        unit: of `work.amount`, for the progress bar.
+
+    Returns:
+        The folder, once all shards are stored; None for a part of a job array.
+
+    Raises:
+        ArgumentError: the folder belongs to another job.
+        MissingExtraError: the engine is not installed.
+    """
+    from fastgenome.scoring.engines import compute_shards
+
+    job = JobFolder.of(folder, work)
+    part = options.part(work.n_shards)
+    missing = [shard for shard in part if not job.is_stored(shard)]
+    compute_shards(work, job, missing, options, unit=unit, done=set(part) - set(missing))
+    return None if options.shard is not None else job
+
+
+def job_digest(work: Work) -> str:
+    """Digest of all that the results of a job depend on."""
+    return hashlib.sha256(json.dumps(_settings(work), sort_keys=True).encode()).hexdigest()
+
+
+def _settings(work: Work) -> dict[str, Any]:
+    return {"format": _FORMAT, "shards": work.n_shards, **work.settings()}
+
+
+def file_sha256(path: Path) -> str:
+    """Digest of a file, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_partial(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(".partial")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file of JSON, complete or not at all."""
+    with atomic_file(path) as file:
+        file.write((json.dumps(content, indent=1, sort_keys=True) + "\n").encode())

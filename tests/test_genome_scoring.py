@@ -1,0 +1,427 @@
+"""Scores of genomes: each window against its definition, tracks against tables, and the account of all."""
+
+import gzip
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+import torch
+from genome_files import bgzf, two_bit, wrapped
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import fastgenome as fg
+from fastgenome.cli import app
+from fastgenome.errors import ArgumentError, InputError
+from fastgenome.scoring.scorer import Scorer, as_scorer
+from fastgenome.scoring.window_plan import WindowOptions
+
+pyBigWig = pytest.importorskip("pyBigWig")
+
+HERE = fg.RunOptions(workers=1)
+COMPLEMENT = str.maketrans("ACGT", "TGCA")
+
+
+def letters(seed: int, length: int, alphabet: str = "ACGT") -> str:
+    return "".join(random.Random(seed).choices(alphabet, k=length))
+
+
+def write_fasta(path: Path, contigs: dict[str, str]) -> Path:
+    path.write_text("".join(f">{name}\n{wrapped(text, 60)}" for name, text in contigs.items()))
+    return path
+
+
+def trained(model: str | None, features: tuple[str, ...], classes: int = 2) -> fg.Predictor:
+    sequences = [letters(seed, 80, "ACGT" if seed % 2 else "AACCGT") for seed in range(60)]
+    labels = [seed % classes for seed in range(60)]
+    return fg.finetune((sequences, labels), model=model, method="probe", features=features)
+
+
+@pytest.fixture(scope="module")
+def of_features() -> fg.Predictor:
+    return trained(None, ("gc", "kmer", "zcurve"))
+
+
+@pytest.fixture(scope="module")
+def of_tiny() -> fg.Predictor:
+    return trained("tiny", ("gc",))
+
+
+@pytest.fixture(scope="module")
+def contigs() -> dict[str, str]:
+    return {
+        "chrA": letters(1, 700) + "N" * 90 + letters(2, 333),
+        "short": letters(3, 40),
+        "chrB": letters(4, 505).lower(),
+    }
+
+
+@pytest.fixture
+def genome(tmp_path: Path, contigs: dict[str, str]) -> Path:
+    return write_fasta(tmp_path / "genome.fa", contigs)
+
+
+def defined_windows(length: int, options: WindowOptions) -> list[int]:
+    """Starts of the windows of a contig, one by one."""
+    starts = []
+    for start in range(0, length, options.stride):
+        if start + options.window <= length or (
+            options.edge == "pad" and (not starts or starts[-1] + options.window < length)
+        ):
+            starts.append(start)
+    return starts
+
+
+def defined_scores(
+    predictor: fg.Predictor, contigs: dict[str, str], options: WindowOptions
+) -> list[tuple[str, int, int, np.ndarray]]:
+    """Contig, start, end and outputs of each window, every one made and judged by itself."""
+    found = []
+    for name, text in contigs.items():
+        for start in defined_windows(len(text), options):
+            window = text[start : start + options.window].upper()
+            if window.count("N") > options.max_n * len(window):
+                continue
+            padded = window.ljust(options.window, "N")
+            strands = {"forward": [padded], "reverse": [padded[::-1].translate(COMPLEMENT)]}
+            chosen = strands.get(options.strand) or strands["forward"] + strands["reverse"]
+            scores = predictor.predict_proba(chosen).mean(axis=0)
+            found.append((name, start, start + len(window), scores))
+    return found
+
+
+def read_scores(path: Path, column: str = "probability_1") -> dict[tuple[str, int, int], float]:
+    table = parquet.read_table(path).to_pydict()
+    keys = zip(table["contig"], table["start"], table["end"], strict=True)
+    return dict(zip(keys, table[column], strict=True))
+
+
+@pytest.mark.parametrize("edge", ["skip", "pad"])
+@pytest.mark.parametrize(("window", "stride"), [(64, 16), (60, 60), (50, 70), (33, 7)])
+def test_window_options_count_windows(edge: str, window: int, stride: int) -> None:
+    options = WindowOptions(window, stride, edge=edge)
+    lengths = np.arange(0, 260)
+    counted = [len(defined_windows(length, options)) for length in lengths.tolist()]
+    assert options.count(lengths).tolist() == counted
+
+
+@pytest.mark.parametrize("strand", ["forward", "reverse", "both"])
+@pytest.mark.parametrize("edge", ["skip", "pad"])
+@pytest.mark.parametrize("kind", ["of_features", "of_tiny"])
+def test_score_genome_scores_each_window_as_if_alone(
+    kind: str, edge: str, strand: str, genome: Path, contigs: dict[str, str], request: pytest.FixtureRequest
+) -> None:
+    predictor = request.getfixturevalue(kind)
+    options = WindowOptions(60, 25, strand, edge, max_n=0.2)
+    out = genome.with_name("scores.parquet")
+    report = fg.score_genome(
+        predictor, genome, out=out, window=60, stride=25, strand=strand, edge=edge, max_n=0.2, run=HERE
+    )
+    expected = defined_scores(predictor, contigs, options)
+    found = read_scores(out)
+    assert list(found) == [row[:3] for row in expected]
+    np.testing.assert_allclose(list(found.values()), [row[3][1] for row in expected], rtol=2e-5, atol=1e-6)
+    assert report.windows.n_scored == len(expected)
+    assert report.windows.reasons.keys() == {"too_many_n"}
+    assert report.records.n_in == 3
+    assert report.records.reasons == ({"too_short": 1} if edge == "skip" else {})
+
+
+def test_score_genome_writes_tracks_that_hold_the_numbers_of_the_table(
+    genome: Path, contigs: dict[str, str], of_features: fg.Predictor
+) -> None:
+    names = ["scores.parquet", "scores.bw", "scores.bedgraph.gz", "scores.bed", "scores.tsv"]
+    outs = [genome.with_name(name) for name in names]
+    fg.score_genome(of_features, genome, out=outs, window=60, stride=20, edge="pad", run=HERE)
+    scores = read_scores(outs[0])
+    bins = {
+        (name, start + 20, min(start + 40, len(contigs[name]))): value
+        for (name, start, _), value in scores.items()
+        if start + 20 < len(contigs[name])
+    }
+    with pyBigWig.open(str(outs[1])) as track:
+        assert track.chroms() == {name: len(text) for name, text in contigs.items()}
+        values = {name: track.values(name, 0, len(text), numpy=True) for name, text in contigs.items()}
+        covered = sum(end - start for _, start, end in bins)
+        assert track.header()["nBasesCovered"] == covered
+    drawn = {name: np.full(len(text), np.nan, dtype=np.float32) for name, text in contigs.items()}
+    for (name, start, end), value in bins.items():
+        drawn[name][start:end] = value
+    for name in contigs:
+        np.testing.assert_array_equal(values[name].astype(np.float32), drawn[name])
+    lines = [line.split("\t") for line in gzip.decompress(outs[2].read_bytes()).decode().splitlines()]
+    assert {(name, int(start), int(end)): np.float32(value) for name, start, end, value in lines} == bins
+    bed = [line.split("\t") for line in outs[3].read_text().splitlines()]
+    assert {(row[0], int(row[1]), int(row[2])): np.float32(row[6]) for row in bed} == scores
+    assert [int(row[4]) for row in bed] == [round(1000 * float(value)) for value in scores.values()]
+    rows = [line.split("\t") for line in outs[4].read_text().splitlines()]
+    assert rows[0] == ["contig", "start", "end", "probability_1"]
+    assert [np.float32(row[3]) for row in rows[1:]] == list(scores.values())
+
+
+def test_score_genome_writes_a_track_for_each_class(genome: Path) -> None:
+    out = genome.with_name("scores.bw")
+    report = fg.score_genome(
+        trained(None, ("gc",), classes=3), genome, out=[out, out.with_suffix(".parquet")], window=90, run=HERE
+    )
+    table = parquet.read_table(out.with_suffix(".parquet")).to_pydict()
+    for label in (0, 1, 2):
+        path = out.with_name(f"scores.probability_{label}.bw")
+        assert str(path) in report.outputs
+        with pyBigWig.open(str(path)) as track:
+            numbers = [interval[2] for name in track.chroms() for interval in track.intervals(name) or ()]
+        assert numbers == table[f"probability_{label}"]
+
+
+def test_score_genome_reads_every_format_alike(
+    tmp_path: Path, contigs: dict[str, str], of_features: fg.Predictor
+) -> None:
+    fasta = write_fasta(tmp_path / "genome.fa", contigs)
+    upper = {name: text.upper() for name, text in contigs.items()}
+    (tmp_path / "plain.fa.gz").write_bytes(gzip.compress(fasta.read_bytes()))
+    (tmp_path / "blocks.fa.gz").write_bytes(bgzf(fasta.read_bytes(), 512))
+    (tmp_path / "genome.2bit").write_bytes(two_bit(upper))
+    found = []
+    for name in ("genome.fa", "plain.fa.gz", "blocks.fa.gz", "genome.2bit"):
+        out = tmp_path / f"{name}.parquet"
+        fg.score_genome(of_features, tmp_path / name, out=out, window=50, stride=30, run=HERE)
+        found.append(out.read_bytes())
+    assert len(set(found)) == 1
+
+
+def test_score_genome_scores_regions_and_their_aggregates(
+    genome: Path, contigs: dict[str, str], of_features: fg.Predictor
+) -> None:
+    bed = genome.with_name("regions.bed")
+    bed.write_text(
+        "chrB\t100\t260\tlate\nchrA\t5\t225\tfirst\nnone\t0\t90\nchrA\t0\t9999\nchrA\t30\t60\ttiny\n"
+        "chrA\t700\t790\tgap\nchrB\tx\t9\nchrA\t120\t333\tsecond\n"
+    )
+    out = genome.with_name("windows.parquet")
+    report = fg.score_genome(
+        of_features, genome, out=out, window=60, stride=25, regions=bed, strand="forward", run=HERE
+    )
+    found = parquet.read_table(out).to_pydict()
+    expected = [
+        (contig, start, name)
+        for contig, begin, end, name in [
+            ("chrA", 5, 225, "first"),
+            ("chrA", 120, 333, "second"),
+            ("chrB", 100, 260, "late"),
+        ]
+        for start in range(begin, end - 60 + 1, 25)
+    ]
+    assert list(zip(found["contig"], found["start"], found["name"], strict=True)) == expected
+    windows = [contigs[contig][start : start + 60].upper() for contig, start, _ in expected]
+    scores = of_features.predict_proba(windows)[:, 1]
+    np.testing.assert_allclose(found["probability_1"], scores, rtol=1e-6)
+    assert (report.records.n_in, report.records.n_scored) == (8, 3)
+    assert report.records.reasons == {
+        "unknown_contig": 1, "outside_contig": 1, "malformed": 1, "too_short": 1, "too_many_n": 1,
+    }  # fmt: skip
+    table = genome.with_name("regions.tsv")
+    fg.score_genome(
+        of_features, genome, out=table, window=60, stride=25, regions=bed, strand="forward",
+        aggregates=["mean", "max"], run=HERE,
+    )  # fmt: skip
+    rows = [line.split("\t") for line in table.read_text().splitlines()]
+    assert rows[0] == ["contig", "start", "end", "name", "windows", "probability_1_mean", "probability_1_max"]
+    for row in rows[1:]:
+        own = [score for score, (_, _, name) in zip(scores, expected, strict=True) if name == row[3]]
+        assert int(row[4]) == len(own)
+        np.testing.assert_allclose([float(row[5]), float(row[6])], [np.mean(own), max(own)], rtol=1e-6)
+    with pytest.raises(ArgumentError, match="overlap"):
+        fg.score_genome(
+            of_features, genome, out=out.with_suffix(".bw"), window=60, stride=25, regions=bed, run=HERE
+        )
+
+
+@pytest.mark.parametrize("strand", ["forward", "reverse"])
+def test_score_genome_with_context_pools_ranges_of_one_pass(
+    strand: str, tmp_path: Path, of_tiny: fg.Predictor
+) -> None:
+    text = letters(7, 900)
+    genome = write_fasta(tmp_path / "one.fa", {"chr": text})
+    out = tmp_path / "scores.parquet"
+    # One block holds the whole contig, so that its letters are what the model reads.
+    fg.score_genome(of_tiny, genome, out=out, window=60, stride=25, strand=strand, context=1200, run=HERE)
+    model = of_tiny.model
+    assert model is not None
+    read = text if strand == "forward" else text[::-1].translate(COMPLEMENT)
+    with torch.inference_mode():
+        states = torch.cat(model.hidden_states(model.tokenizer([read]), layers="all"), 1).numpy()
+    middles = np.arange(150) * 6 + 3
+    expected = []
+    for start in range(0, 900 - 60 + 1, 25):
+        place = start if strand == "forward" else 900 - start - 60
+        rows = states[(middles >= place) & (middles < place + 60)]
+        gc = [np.mean([letter in "GC" for letter in read[place : place + 60]])]
+        inputs = np.concatenate([rows.mean(axis=0), gc])[None]
+        expected.append(of_tiny.head.outputs(inputs)[0, 1])
+    np.testing.assert_allclose(list(read_scores(out).values()), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_score_genome_with_context_hardly_differs_between_blocks(
+    tmp_path: Path, of_tiny: fg.Predictor
+) -> None:
+    genome = write_fasta(tmp_path / "one.fa", {"chr": letters(8, 4000)})
+    scores = []
+    for context in (1200, 6000):
+        out = tmp_path / f"{context}.parquet"
+        fg.score_genome(of_tiny, genome, out=out, window=300, stride=50, context=context, run=HERE)
+        scores.append(np.array(list(read_scores(out).values())))
+    assert len(scores[0]) == (4000 - 300) // 50 + 1
+    assert np.corrcoef(*scores)[0, 1] > 0.99
+
+
+def test_score_genome_writes_embeddings(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    text = letters(9, 500)
+    genome = write_fasta(tmp_path / "one.fa", {"first": text[:200], "second": text[200:]})
+    model = fg.load("tiny")
+    outs = [tmp_path / "windows.zarr", tmp_path / "windows.parquet"]
+    fg.score_genome(model, genome, out=outs, window=100, stride=50, strand="forward", run=HERE)
+    places = [(0, start) for start in (0, 50, 100)] + [(1, start) for start in range(0, 201, 50)]
+    windows = [text[200 * contig + start :][:100] for contig, start in places]
+    group = zarr.open_group(str(outs[0]), mode="r")
+    np.testing.assert_allclose(group["embedding"][:], model.embed(windows), atol=2e-5)
+    assert group["start"][:].tolist() == [start for _, start in places]
+    assert [group.attrs["contigs"][place] for place in group["contig"][:]] == ["first"] * 3 + ["second"] * 5
+    of_table = np.array(parquet.read_table(outs[1])["embedding"].to_pylist(), dtype=np.float32)
+    np.testing.assert_array_equal(of_table, group["embedding"][:])
+    with pytest.raises(ArgumentError, match=r"no track; use \.zarr"):
+        fg.score_genome(model, genome, out=tmp_path / "x.bw", window=100, run=HERE)
+
+
+def test_score_genome_without_any_window_writes_empty_files(
+    tmp_path: Path, of_features: fg.Predictor
+) -> None:
+    genome = write_fasta(tmp_path / "short.fa", {"a": "ACGT" * 5})
+    outs = [tmp_path / f"scores{ending}" for ending in (".parquet", ".bw", ".tsv", ".bed", ".bedgraph")]
+    report = fg.score_genome(of_features, genome, out=outs, window=60, run=HERE)
+    assert report.records.reasons == {"too_short": 1}
+    assert parquet.read_table(outs[0]).column_names == ["contig", "start", "end", "probability_1"]
+    assert [out.stat().st_size for out in outs[3:]] == [0, 0]
+
+
+bed_line = st.one_of(
+    st.tuples(
+        st.sampled_from(["chrA", "chrB", "short", "none", ""]), st.integers(-5, 1300), st.integers(-5, 1300)
+    ).map(lambda fields: "\t".join(map(str, fields))),
+    st.sampled_from(["#comment", "track name=x", "", "chrA\t5", "chrA 10 300 name", "chrA\t1e2\t9", "\t\t"]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lines=st.lists(bed_line, max_size=12),
+    edge=st.sampled_from(["skip", "pad"]),
+    max_n=st.sampled_from([0, 0.1, 1]),
+)
+def test_score_genome_accounts_for_every_region(
+    lines: list[str], edge: Any, max_n: float, of_features: fg.Predictor, tmp_path_factory: Any
+) -> None:
+    folder = tmp_path_factory.mktemp("bed")
+    contigs = {
+        "chrA": letters(1, 700) + "N" * 90 + letters(2, 333),
+        "short": letters(3, 40),
+        "chrB": letters(4, 505),
+    }
+    genome = write_fasta(folder / "genome.fa", contigs)
+    (folder / "r.bed").write_text("\n".join(lines))
+    report = fg.score_genome(
+        of_features, genome, out=folder / "s.tsv", window=60, stride=25, edge=edge, max_n=max_n,
+        regions=folder / "r.bed", run=HERE,
+    )  # fmt: skip
+    named = [line.split("\t") if "\t" in line else line.split() for line in lines]
+    expected = sum(1 for fields in named if any(fields) and not fields[0].startswith(("#", "track")))
+    records, windows = report.records, report.windows
+    assert records.n_in == expected == records.n_scored + records.n_rejected
+    assert windows.n_in == windows.n_scored + windows.n_rejected
+    rows = (folder / "s.tsv").read_text().splitlines()
+    assert len(rows) - 1 == windows.n_scored
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"window": 3}, "at least 4 bases"),
+        ({"stride": 0}, "stride=0"),
+        ({"strand": "up"}, "strand='up'"),
+        ({"edge": "wrap"}, "edge='wrap'"),
+        ({"max_n": 2}, "max_n=2"),
+        ({"context": 70}, "context=70"),
+        ({"context": 600}, "needs a model"),
+        ({"aggregates": ["mean"]}, "need regions="),
+        ({"out": "scores.doc"}, "is not known"),
+        ({"out": []}, "one or more different files"),
+        ({"out": "missing/folder/scores.npy"}, "is not known"),
+    ],
+)
+def test_score_genome_refuses_what_does_not_fit(
+    arguments: dict[str, Any], message: str, genome: Path, of_features: fg.Predictor, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(genome.parent)
+    usual: dict[str, Any] = {"out": "scores.parquet", "window": 60, "run": HERE}
+    with pytest.raises(ArgumentError, match=message):
+        fg.score_genome(of_features, genome, **(usual | arguments))
+    assert not list(genome.parent.glob("scores*"))
+
+
+def test_score_genome_refuses_to_replace_the_genome(tmp_path: Path, of_features: fg.Predictor) -> None:
+    genome = write_fasta(tmp_path / "genome.bed", {"a": letters(1, 300)})
+    with pytest.raises(ArgumentError, match="is the genome itself"):
+        fg.score_genome(of_features, genome, out=genome, window=60, run=HERE)
+    assert genome.read_text().startswith(">a")
+
+
+def test_scorer_digest_changes_with_what_the_numbers_depend_on(of_tiny: fg.Predictor) -> None:
+    digest = as_scorer(of_tiny).sha256
+    assert Scorer(of_tiny).sha256 == digest
+    assert of_tiny.model is not None
+    weight = next(of_tiny.model.network.parameters())
+    old = weight.data.clone()
+    try:
+        weight.data[0, 0] += 1e-3
+        assert Scorer(of_tiny).sha256 != digest
+    finally:
+        weight.data.copy_(old)
+    assert trained("tiny", ()) is not None
+    assert Scorer(trained("tiny", ())).sha256 != digest
+    assert as_scorer(fg.load("tiny")).sha256 != digest
+
+
+def test_score_command_writes_a_report(genome: Path, tmp_path: Path, of_features: fg.Predictor) -> None:
+    of_features.save(tmp_path / "predictor")
+    out = tmp_path / "scores.parquet"
+    arguments = ["score", str(genome), "--predictor", str(tmp_path / "predictor"), "--window", "60"]
+    arguments += ["--workers", "1", "--json", "-o", str(out)]
+    first = CliRunner().invoke(app, arguments)
+    assert first.exit_code == 0, first.output
+    report = json.loads(first.output)
+    assert report == {**json.loads((tmp_path / "scores.parquet.report.json").read_text())}
+    assert report["windows"]["n_scored"] == parquet.read_table(out).num_rows
+    assert report["footprint"]["energy_kwh"] > 0
+    # The same again is told, not computed.
+    again = json.loads(CliRunner().invoke(app, arguments).output)
+    assert again["earlier"] is True
+    wrong = CliRunner().invoke(app, [*arguments, "--shard", "5/4"])
+    assert wrong.exit_code == 1
+
+
+@pytest.fixture(autouse=True)
+def _restored_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    assert torch.get_num_threads() == threads
+
+
+def test_score_genome_reports_an_unreadable_genome(tmp_path: Path, of_features: fg.Predictor) -> None:
+    with pytest.raises(InputError, match="there is no file"):
+        fg.score_genome(of_features, tmp_path / "none.fa", out=tmp_path / "s.bw", window=60, run=HERE)

@@ -1,0 +1,339 @@
+"""Jobs in shards: the same bytes whoever computes them, after every kill and every failed write."""
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastgenome as fg
+from fastgenome.errors import ArgumentError, CheckpointError
+from fastgenome.scoring import jobs, window_plan
+from fastgenome.scoring.engines import WorkerError
+from fastgenome.scoring.jobs import JobFolder
+
+pytest.importorskip("pyBigWig")
+
+WINDOW, STRIDE = 60, 20
+
+
+def make_predictor(folder: Path, model: str | None = None) -> Path:
+    draw = random.Random(3)
+    sequences = ["".join(draw.choices("ACGT" if i % 2 else "AACCGT", k=80)) for i in range(60)]
+    predictor = fg.finetune(
+        (sequences, [i % 2 for i in range(60)]), model=model, method="probe", features=("gc", "kmer")
+    )
+    predictor.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A genome of 9 contigs, and a predictor."""
+    folder = tmp_path_factory.mktemp("job")
+    draw = random.Random(5)
+    with (folder / "genome.fa").open("w") as file:
+        for contig in range(9):
+            file.write(f">c{contig}\n" + "".join(draw.choices("ACGTN", [9, 9, 9, 9, 1], k=2500)) + "\n")
+    make_predictor(folder / "predictor")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window_plan, "_SHARD_WINDOWS", 100)
+
+
+def score(place: Path, out: Path | list[Path], **options: Any) -> Any:
+    run = fg.RunOptions(**{"workers": 1, **options})
+    return fg.score_genome(
+        place / "predictor", place / "genome.fa", out=out, window=WINDOW, stride=STRIDE, run=run
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place: Path) -> bytes:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(window_plan, "_SHARD_WINDOWS", 100)
+        score(place, place / "undisturbed.parquet")
+    return (place / "undisturbed.parquet").read_bytes()
+
+
+def test_score_genome_in_several_processes_gives_the_same_bytes(
+    place: Path, tmp_path: Path, undisturbed: bytes
+) -> None:
+    score(place, tmp_path / "two.parquet", workers=2)
+    assert (tmp_path / "two.parquet").read_bytes() == undisturbed
+    assert not (tmp_path / "two.parquet.shards").exists()
+
+
+def test_score_genome_in_actors_of_ray_gives_the_same_bytes(
+    place: Path, tmp_path: Path, undisturbed: bytes
+) -> None:
+    pytest.importorskip("ray")
+    score(place, tmp_path / "ray.parquet", workers=2, engine="ray")
+    assert (tmp_path / "ray.parquet").read_bytes() == undisturbed
+
+
+def test_score_genome_as_a_job_array_gives_the_same_bytes(
+    place: Path, tmp_path: Path, undisturbed: bytes
+) -> None:
+    out = tmp_path / "array.parquet"
+    for part in (3, 1, 4, 2):
+        report = score(place, out, shard=(part, 4))
+        assert report.outputs == {}
+        assert not out.exists()
+    computed = [path.stat().st_mtime_ns for path in sorted(out.with_name("array.parquet.shards").iterdir())]
+    assert len(computed) == 2 * 12 + 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs.JobFolder, "store", None)
+        score(place, out)
+    assert out.read_bytes() == undisturbed
+
+
+def test_tiny_in_several_processes_gives_the_same_bytes(place: Path, tmp_path: Path) -> None:
+    make_predictor(tmp_path / "predictor", "tiny")
+    found = []
+    for workers, context in ((1, None), (2, None), (1, 600), (2, 600)):
+        out = tmp_path / f"{workers}-{context}.parquet"
+        fg.score_genome(
+            tmp_path / "predictor", place / "genome.fa", out=out, window=WINDOW, stride=STRIDE,
+            context=context, run=fg.RunOptions(workers=workers),
+        )  # fmt: skip
+        found.append(out.read_bytes())
+    assert found[0] == found[1]
+    assert found[2] == found[3]
+    assert found[0] != found[2]
+
+
+def interrupted(place: Path, out: Path, stores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that ends with an error after some shards."""
+    with monkeypatch.context() as patch:
+        real, count = JobFolder.store, 0
+
+        def store(self: JobFolder, shard: int, result: Any) -> None:
+            nonlocal count
+            if count == stores:
+                raise RuntimeError("stopped")
+            count += 1
+            real(self, shard, result)
+
+        patch.setattr(JobFolder, "store", store)
+        with pytest.raises(RuntimeError, match="stopped"):
+            score(place, out)
+    assert not out.exists()
+
+
+def test_score_genome_repeats_only_what_is_missing_or_damaged(
+    place: Path, tmp_path: Path, undisturbed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "resumed.parquet"
+    interrupted(place, out, 6, monkeypatch)
+    folder = tmp_path / "resumed.parquet.shards"
+    damaged = folder / "shard-000002.parquet"
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 4
+    damaged.write_bytes(content)
+    (folder / "shard-000004.json").write_text("{")
+    stored, real = [], JobFolder.store
+
+    def store(self: JobFolder, shard: int, result: Any) -> None:
+        stored.append(shard)
+        real(self, shard, result)
+
+    monkeypatch.setattr(JobFolder, "store", store)
+    score(place, out)
+    assert stored == [2, 4, 6, 7, 8, 9, 10, 11]
+    assert out.read_bytes() == undisturbed
+
+
+@pytest.mark.parametrize("changed", ["window", "genome", "predictor"])
+def test_score_genome_refuses_shards_of_another_job(
+    changed: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "scores.parquet"
+    interrupted(place, out, 2, monkeypatch)
+    genome, predictor, window = place / "genome.fa", place / "predictor", WINDOW
+    if changed == "genome":
+        genome = tmp_path / "other.fa"
+        genome.write_text((place / "genome.fa").read_text().replace("ACGT", "ACGA", 1))
+    if changed == "predictor":
+        predictor = make_predictor(tmp_path / "predictor", "tiny")
+    if changed == "window":
+        window += 1
+    with pytest.raises(ArgumentError, match={"predictor": "scorer"}.get(changed, changed)):
+        fg.score_genome(
+            predictor, genome, out=out, window=window, stride=STRIDE, run=fg.RunOptions(workers=1)
+        )
+
+
+def test_score_genome_leaves_a_foreign_folder_alone(place: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("dear")
+    with pytest.raises(ArgumentError, match="no folder of shards"):
+        score(place, tmp_path / "scores.parquet", folder=folder)
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+
+
+def test_job_folder_names_a_shard_that_is_missing(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(place, tmp_path / "scores.parquet", 2, monkeypatch)
+    settings = json.loads((tmp_path / "scores.parquet.shards/job.json").read_text())
+    digest = json.loads((tmp_path / "scores.parquet.shards/shard-000000.json").read_text())["job"]
+    folder = JobFolder(tmp_path / "scores.parquet.shards", digest, settings["shards"])
+    with pytest.raises(CheckpointError, match="shard-000002"):
+        list(folder.tables())
+
+
+class _Dying:
+    """Work of which every worker process is killed."""
+
+    n_shards = 3
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def amount(self, shard: int) -> float:
+        return 1.0
+
+    def open(self) -> Any:
+        return lambda shard: os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_run_job_says_when_a_worker_was_killed(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match="worker process was killed"):
+        jobs.run_job(_Dying(), tmp_path / "job", fg.RunOptions(workers=2), unit="shards")
+
+
+RUN = """
+import sys
+from pathlib import Path
+from fastgenome.scoring import window_plan
+window_plan._SHARD_WINDOWS = 100
+import fastgenome as fg
+from fastgenome import atomic
+at = int(sys.argv[3])
+calls = 0
+def dying(real):
+    def call(*arguments, **options):
+        global calls
+        calls += 1
+        if calls == at:
+            import os, signal
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments, **options)
+    return call
+if at:
+    import os
+    for name in ("fsync", "replace", "unlink", "rmdir"):
+        setattr(os, name, dying(getattr(os, name)))
+place, out = Path(sys.argv[1]), Path(sys.argv[2])
+fg.score_genome(place / "predictor", place / "genome.fa", out=[out, out.with_suffix(".bw")], window=60,
+                stride=20, run=fg.RunOptions(workers=1))
+"""
+
+
+def in_process(place: Path, out: Path, at: int = 0) -> subprocess.Popen[bytes]:
+    """A run in a process of its own, which kills itself at the `at`-th step that changes the disk."""
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, str(place), str(out), str(at)], stderr=subprocess.DEVNULL
+    )
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 5, 8, 13, 21, 34, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 60, 70])
+def test_score_genome_survives_a_kill_at_any_step(
+    at: int, place: Path, tmp_path: Path, undisturbed: bytes
+) -> None:
+    out = tmp_path / "killed.parquet"
+    process = in_process(place, out, at)
+    assert process.wait(120) in (-signal.SIGKILL, 0)
+    if out.exists():
+        assert out.read_bytes() == undisturbed
+    before = set(stored_shards(out))
+    score(place, [out, out.with_suffix(".bw")])
+    assert out.read_bytes() == undisturbed
+    assert len(before) <= 12
+
+
+def stored_shards(out: Path) -> list[str]:
+    return [path.name for path in out.with_name(out.name + ".shards").glob("shard-*.json")]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_score_genome_survives_a_kill_at_a_random_moment(
+    seed: int, place: Path, tmp_path: Path, undisturbed: bytes
+) -> None:
+    out = tmp_path / "killed.parquet"
+    process = in_process(place, out)
+    time.sleep(random.Random(seed).uniform(1, 5))
+    process.kill()
+    process.wait()
+    score(place, [out, out.with_suffix(".bw")])
+    assert out.read_bytes() == undisturbed
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_score_genome_never_leaves_a_file_that_looks_complete(
+    step: str, place: Path, tmp_path: Path, undisturbed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = getattr(os, step)
+    for failing in range(1, 70):
+        folder = tmp_path / str(failing)
+        folder.mkdir()
+        calls = 0
+
+        def fail(*arguments: Any, failing: int = failing) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == failing:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, fail)
+            try:
+                score(place, [folder / "s.parquet", folder / "s.bw"])
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+            else:
+                assert calls < failing
+                break
+        for path in (folder / "s.parquet",):
+            assert not path.exists() or path.read_bytes() == undisturbed
+        score(place, [folder / "s.parquet", folder / "s.bw"])
+        assert (folder / "s.parquet").read_bytes() == undisturbed
+    else:
+        pytest.fail("no run ended well")
+
+
+def test_score_genome_in_a_read_only_folder_fails_before_any_work(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *arguments: False)
+    with pytest.raises(ArgumentError, match="no permission to write"):
+        score(place, tmp_path / "scores.parquet")
+    assert not list(tmp_path.iterdir())
+
+
+def test_shards_hold_the_rows_of_their_windows(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow.parquet as parquet
+
+    interrupted(place, tmp_path / "s.parquet", 3, monkeypatch)
+    for shard in range(3):
+        table = parquet.read_table(tmp_path / f"s.parquet.shards/shard-{shard:06d}.parquet")
+        entry = json.loads((tmp_path / f"s.parquet.shards/shard-{shard:06d}.json").read_text())
+        assert entry["rows"] == table.num_rows == entry["counts"]["scored"]
+        assert entry["counts"]["windows"] == 100
+        assert (np.diff(table["start"].to_numpy()[:2]) == STRIDE).all()
