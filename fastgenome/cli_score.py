@@ -24,13 +24,9 @@ Workers = Annotated[int | None, typer.Option(help="processes; default: one for e
 Engine = Annotated[str, typer.Option(help="local, or ray")]
 ShardOf = Annotated[
     str | None,
-    typer.Option(
-        "--shard", help="I/N: compute part I of N of a job array; a run without it writes the outputs"
-    ),
+    typer.Option("--shard", help="I/N: part I of N of a job array; a run without it writes the outputs"),
 ]
-ShardFolder = Annotated[
-    Path | None, typer.Option("--shards", help="folder of the shards; default: OUT.shards")
-]
+ShardFolder = Annotated[Path | None, typer.Option("--shards", help="of the shards; default: OUT.shards")]
 Outputs = Annotated[list[Path], typer.Option("--out", "-o", help="file to write, by its ending; repeat")]
 TrackEmissions = Annotated[bool, typer.Option("--emissions/--no-emissions", help="measure energy and CO2e")]
 

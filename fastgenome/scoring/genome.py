@@ -77,7 +77,8 @@ class GenomeReport:
         lines = [
             self.records.summary("records"),
             self.windows.summary("windows"),
-            f"{self.bases / 1e6:.3f} Mbp in {self.seconds:.1f} s, {self.bases / self.seconds / 1e3:,.0f} kbp/s",
+            f"{self.bases / 1e6:.3f} Mbp in {self.seconds:.1f} s, "
+            f"{self.bases / self.seconds / 1e3:,.0f} kbp/s",
         ]
         if self.footprint is not None:
             lines.append(footprint_summary(self.footprint, self.bases / 1e6))

@@ -54,8 +54,8 @@ class RunOptions:
 
     Attributes:
         workers: processes, each with one thread; None is one for each core, or one on a GPU.
-        engine: "local", or "ray" for actors on a Ray cluster (the one of RAY_ADDRESS, else a local one), which
-            must share the file system.
+        engine: "local", or "ray" for actors of Ray (the cluster of RAY_ADDRESS, else a local one), which must
+            share the file system.
         shard: (i, n), part i of 1 … n of a job array: only shards of this part are computed. A run without
             it then writes the outputs.
         folder: of the shards; by default the first output's name with ".shards" behind it.

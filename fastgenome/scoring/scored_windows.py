@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ class ScoredWindows(NamedTuple):
     def runs(self) -> Iterator[tuple[int, slice]]:
         """Contigs, in order, each with the rows that lie on it."""
         borders = [0, *(np.flatnonzero(np.diff(self.contigs)) + 1).tolist(), len(self.contigs)]
-        for first, last in zip(borders, borders[1:], strict=False):
+        for first, last in pairwise(borders):
             if last > first:
                 yield int(self.contigs[first]), slice(first, last)
 

@@ -108,7 +108,7 @@ class Scorer:
 
     @cached_property
     def sha256(self) -> str:
-        """Digest of all that the numbers depend on: weights, vocabulary, head, features, precision, release."""
+        """Digest of what the numbers depend on: weights, vocabulary, head, features, precision, release."""
         digest = hashlib.sha256(json.dumps(_description(self), sort_keys=True).encode())
         for part in _arrays(self):
             digest.update(part)

@@ -1,4 +1,4 @@
-"""Scores of overlapping windows from one pass of the model: each window is a range of the tokens of a block."""
+"""Scores of overlapping windows from one pass of the model: each is a range of the tokens of a block."""
 
 from __future__ import annotations
 
