@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -301,13 +302,14 @@ def test_score_genome_never_leaves_a_file_that_looks_complete(
 
         with monkeypatch.context() as patch:
             patch.setattr(os, step, fail)
-            try:
+            failed = False
+            with suppress(OSError):
+                failed = True
                 score(place, [folder / "s.parquet", folder / "s.bw"])
-            except OSError as error:
-                assert error.errno == errno.ENOSPC
-            else:
-                assert calls < failing
-                break
+                failed = False
+        assert failed == (calls >= failing)
+        if not failed:
+            break
         for path in (folder / "s.parquet",):
             assert not path.exists() or path.read_bytes() == undisturbed
         score(place, [folder / "s.parquet", folder / "s.bw"])
