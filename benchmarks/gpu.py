@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from attention_peers import output_and_gradients, packed_inputs, packed_ways, padded_attention
 from gpu_adapters import check_adapters, measure_adapters
+from gpu_genome import measure_genome
 from gpu_models import measure_models
 from gpu_pooling import check_pooling, measure_pooling
 from padded_peer import PaddedPeer
@@ -148,6 +149,7 @@ def main() -> None:
     results |= measure_pooling(device, rounds, seconds)
     results |= measure_adapters(device, rounds, seconds)
     results |= measure_models(device, rounds, seconds)
+    results |= measure_genome(device)
     print(json.dumps(results, indent=2))
     if arguments.out:
         arguments.out.write_text(json.dumps(results, indent=2) + "\n")
