@@ -1,4 +1,4 @@
-"""Scoring of a genome on a GPU, for gpu.py: bases a second of tiny and of published shapes with random weights."""
+"""Scoring of a genome on a GPU, for gpu.py: bases a second of tiny and of shapes with random weights."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 from genome_files import bgzf, two_bit, wrapped
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -25,6 +26,8 @@ from fastgenome.scoring.window_plan import WindowOptions
 pyBigWig = pytest.importorskip("pyBigWig")
 
 HERE = fg.RunOptions(workers=1)
+# More where the environment asks for them: each is a genome or BED file of its own.
+EXAMPLES = int(os.environ.get("FASTGENOME_ACCOUNTS", "40"))
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 
@@ -46,6 +49,11 @@ def trained(model: str | None, features: tuple[str, ...], classes: int = 2) -> f
 @pytest.fixture(scope="module")
 def of_features() -> fg.Predictor:
     return trained(None, ("gc", "kmer", "zcurve"))
+
+
+@pytest.fixture(scope="module")
+def of_gc() -> fg.Predictor:
+    return trained(None, ("gc",))
 
 
 @pytest.fixture(scope="module")
@@ -318,16 +326,16 @@ bed_line = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lines=st.lists(bed_line, max_size=12),
     edge=st.sampled_from(["skip", "pad"]),
     max_n=st.sampled_from([0, 0.1, 1]),
 )
 def test_score_genome_accounts_for_every_region(
-    lines: list[str], edge: Any, max_n: float, of_features: fg.Predictor, tmp_path_factory: Any
+    lines: list[str], edge: Any, max_n: float, of_gc: fg.Predictor, tmp_path: Path
 ) -> None:
-    folder = tmp_path_factory.mktemp("bed")
+    folder = tmp_path
     contigs = {
         "chrA": letters(1, 700) + "N" * 90 + letters(2, 333),
         "short": letters(3, 40),
@@ -336,7 +344,7 @@ def test_score_genome_accounts_for_every_region(
     genome = write_fasta(folder / "genome.fa", contigs)
     (folder / "r.bed").write_text("\n".join(lines))
     report = fg.score_genome(
-        of_features, genome, out=folder / "s.tsv", window=60, stride=25, edge=edge, max_n=max_n,
+        of_gc, genome, out=folder / "s.tsv", window=60, stride=25, edge=edge, max_n=max_n,
         regions=folder / "r.bed", run=HERE,
     )  # fmt: skip
     named = [line.split("\t") if "\t" in line else line.split() for line in lines]
@@ -346,6 +354,39 @@ def test_score_genome_accounts_for_every_region(
     assert windows.n_in == windows.n_scored + windows.n_rejected
     rows = (folder / "s.tsv").read_text().splitlines()
     assert len(rows) - 1 == windows.n_scored
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    texts=st.lists(st.text("ACGTNacgtnRY", min_size=1, max_size=400), min_size=1, max_size=5),
+    window=st.integers(1, 90),
+    stride=st.integers(1, 120),
+    edge=st.sampled_from(["skip", "pad"]),
+    max_n=st.sampled_from([0, 0.1, 0.5, 1]),
+)
+def test_score_genome_accounts_for_every_window(
+    texts: list[str], window: int, stride: int, edge: Any, max_n: float, of_gc: fg.Predictor, tmp_path: Path
+) -> None:
+    contigs = {f"c{place}": text for place, text in enumerate(texts)}
+    genome = write_fasta(tmp_path / "genome.fa", contigs)
+    (tmp_path / "genome.fa.fgi").unlink(missing_ok=True)
+    report = fg.score_genome(
+        of_gc, genome, out=tmp_path / "s.tsv", window=window, stride=stride, edge=edge, max_n=max_n, run=HERE
+    )
+    options = WindowOptions(window, stride, edge=edge)
+    scored = []
+    for name, text in contigs.items():
+        for start in defined_windows(len(text), options):
+            letters_in = text[start : start + window].upper()
+            unknown = sum(letter not in "ACGT" for letter in letters_in)
+            if unknown <= max_n * len(letters_in):
+                scored.append((name, start, start + len(letters_in)))
+    rows = [line.split("\t") for line in (tmp_path / "s.tsv").read_text().splitlines()[1:]]
+    assert [(row[0], int(row[1]), int(row[2])) for row in rows] == scored
+    total = sum(len(defined_windows(len(text), options)) for text in texts)
+    assert report.windows.n_in == total == len(scored) + report.windows.n_rejected
+    assert report.records.n_in == len(texts)
+    assert report.records.n_scored == len({name for name, _, _ in scored})
 
 
 @pytest.mark.parametrize(
