@@ -94,7 +94,7 @@ class Scorer:
         names = () if self.predictor is None else self.predictor.features
         union = feature_set(names).transformer_list if names else []
         parts = [
-            windowed(letters, feature, window=window, stride=stride, dtype=np.float32).values
+            windowed(letters, feature, window=window, stride=stride, dtype=np.float32, threads=1).values
             for _, feature in union
         ]
         n = (len(letters) - window) // stride + 1
