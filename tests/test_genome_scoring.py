@@ -4,6 +4,8 @@ import gzip
 import json
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -491,3 +493,28 @@ def _restored_threads() -> Iterator[None]:
 def test_score_genome_reports_an_unreadable_genome(tmp_path: Path, of_features: fg.Predictor) -> None:
     with pytest.raises(InputError, match="there is no file"):
         fg.score_genome(of_features, tmp_path / "none.fa", out=tmp_path / "s.bw", window=60, run=HERE)
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+import fastgenome as fg
+folder, genome = sys.argv[1:]
+fg.score_genome(folder, genome, out=[genome + ".parquet", genome + ".bw"], window=1000, stride=500,
+                run=fg.RunOptions(workers=1))
+status = Path("/proc/self/status").read_text()
+print(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_score_genome_needs_no_more_memory_for_a_long_chromosome(tmp_path: Path, of_gc: fg.Predictor) -> None:
+    of_gc.save(tmp_path / "predictor")
+    peaks = []
+    for megabases in (20, 200):
+        genome = tmp_path / f"{megabases}.fa"
+        genome.write_bytes(b">one line\n" + letters(1, 1_000_000).encode() * megabases + b"\n")
+        command = [sys.executable, "-c", MEASURE, str(tmp_path / "predictor"), str(genome)]
+        peaks.append(int(subprocess.run(command, check=True, capture_output=True).stdout))
+        assert parquet.ParquetFile(f"{genome}.parquet").metadata.num_rows == megabases * 2000 - 1
+    assert peaks[1] <= 1.2 * peaks[0]
