@@ -30,6 +30,7 @@ setup(
         "fastgenome.kernels",
         "fastgenome.models",
         "fastgenome.models.tiny_weights",
+        "fastgenome.plotting",
         "fastgenome.scoring",
         "fastgenome.tokenizers",
         "fastgenome.training",
@@ -40,6 +41,7 @@ setup(
         "fastgenome": ["py.typed", "_core.pyi"],
         "fastgenome.models": ["published_figures.json"],
         "fastgenome.models.tiny_weights": ["config.json", "model.safetensors"],
+        "fastgenome.plotting": ["igv/igv.min.js", "igv/page.js", "igv/LICENSE", "igv/README.md"],
     },
     ext_modules=[core],
 )

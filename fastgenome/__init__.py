@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastgenome.features import KmerFrequency as KmerFrequency
     from fastgenome.features import ZCurve as ZCurve
     from fastgenome.models import load as load
+    from fastgenome.plotting.track_plot import plot_track as plot_track
     from fastgenome.prediction import Predictor as Predictor
     from fastgenome.sequences import ReadOptions as ReadOptions
     from fastgenome.tokenizers import Tokens as Tokens
@@ -55,6 +56,7 @@ _HOME = {
     "finetune": "fastgenome.training.finetune",
     "load": "fastgenome.models",
     "load_tokenizer": "fastgenome.tokenizers",
+    "plot_track": "fastgenome.plotting.track_plot",
     "pretrain": "fastgenome.training.pretrain",
     "sweep": "fastgenome.training.sweep",
     "track_emissions": "fastgenome.emissions",
@@ -83,6 +85,7 @@ __all__ = [  # noqa: RUF022 - in plain alphabetical order
     "finetune",
     "load",
     "load_tokenizer",
+    "plot_track",
     "pretrain",
     "sweep",
     "track_emissions",
