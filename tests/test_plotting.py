@@ -109,6 +109,9 @@ def test_read_scores_equals_what_pybigwig_reads(
     monkeypatch.setattr(score_files, "_BASES_AT_A_TIME", piece)
     found = read_scores(bigwig, [LOCUS, Locus("two", 0, 300)])
     assert (found.lengths, found.exact, [track.name for track in found.tracks]) == (LENGTHS, True, ["scores"])
+    # Pieces are cut, and nothing is read twice.
+    one = found.tracks[0].intervals["one"]
+    assert (one.starts[1:] >= one.ends[:-1]).all()
     with pyBigWig.open(str(bigwig)) as file:
         for contig, start, end in (LOCUS, ("two", 0, 300)):
             locus = Locus(contig, start, end)
@@ -370,8 +373,8 @@ def test_plot_track_writes_the_same_bytes_again(bigwig: Path, gtf: Path, tmp_pat
     import matplotlib
 
     first, second = tmp_path / f"a.{ending}", tmp_path / f"b.{ending}"
-    fg.plot_track(bigwig, first, region="one:101-1900", genes=gtf)
     before = dict(matplotlib.rcParams)
+    fg.plot_track(bigwig, first, region="one:101-1900", genes=gtf)
     with matplotlib.rc_context({"lines.linewidth": 7, "svg.hashsalt": None, "axes.facecolor": "red"}):
         fg.plot_track(bigwig, second, region="one:101-1900", genes=gtf)
     assert first.read_bytes() == second.read_bytes()
@@ -464,13 +467,15 @@ def test_read_scores_refuses_damage(tmp_path: Path, name: str, content: bytes, m
 
 def test_read_scores_of_parquet_names_wrong_places(tmp_path: Path) -> None:
     rows = random_rows(2, 500)
+    contigs, starts, *_ = (list(column) for column in zip(*rows, strict=True))
     for column, values, message in [
-        ("start", [None] * len(rows), "start"),
-        ("end", [0] * len(rows), "end 0"),
-        ("start", [1.5] * len(rows), "holds double, not integers"),
-        ("contig", [None] * len(rows), "without contig"),
+        ("start", [None, *starts[1:]], "start nan"),
+        ("end", [0, *starts[1:]], "end 0"),
+        ("start", [1.5, *starts[1:]], "holds double, not integers"),
+        ("contig", [None, *contigs[1:]], "without contig"),
+        ("contig", [4] * len(rows), "holds int64, not strings"),
     ]:
-        path = write_parquet(tmp_path / "t.parquet", rows[1:], **{column: values[1:]})
+        path = write_parquet(tmp_path / "t.parquet", rows, **{column: values})
         with pytest.raises(InputError, match=message):
             read_scores(path)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -32,7 +32,7 @@ _LINE_COLOUR = "#1b4f72"
 _STRAND_COLOURS = {"+": "#1f6f54", "-": "#9c3d2e", ".": "#555555"}
 
 # What a file of the user's own settings could change, and ids that would differ from run to run.
-_SETTINGS = {"svg.hashsalt": "fastgenome", "svg.fonttype": "none", "path.simplify": True}
+_SETTINGS: dict[Any, Any] = {"svg.hashsalt": "fastgenome", "svg.fonttype": "none"}
 
 
 class Panel(NamedTuple):

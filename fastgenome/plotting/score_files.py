@@ -203,8 +203,8 @@ def _read_parquet(source: str, loci: Sequence[Locus] | None, columns: Sequence[s
 
     try:
         names = _score_columns(parquet.read_schema(source), source, columns)
-        lengths = _last_ends(_with_text(parquet.read_table(source, columns=["contig", "end"])))
-        table = _with_text(parquet.read_table(source, columns=[*_PLACES, *names], filters=_overlapping(loci)))
+        lengths = _last_ends(parquet.read_table(source, columns=["contig", "end"]))
+        table = parquet.read_table(source, columns=[*_PLACES, *names], filters=_overlapping(loci))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{source} cannot be read as Parquet: {error}") from error
     _check_total(source, table.num_rows * len(names))
@@ -233,6 +233,10 @@ def _score_columns(schema: Any, source: str, wanted: Sequence[str]) -> list[str]
     missing = [name for name in (*_PLACES, *wanted) if name not in schema.names]
     if missing:
         raise InputError(f"{source} has no column {missing[0]!r}; it has {there}")
+    contigs = schema.field("contig").type
+    names = contigs.value_type if types.is_dictionary(contigs) else contigs
+    if not (types.is_string(names) or types.is_large_string(names)):
+        raise InputError(f"{source}: column 'contig' holds {contigs}, not strings")
     for name in ("start", "end"):
         if not types.is_integer(schema.field(name).type):
             raise InputError(f"{source}: column {name!r} holds {schema.field(name).type}, not integers")
@@ -246,13 +250,6 @@ def _score_columns(schema: Any, source: str, wanted: Sequence[str]) -> list[str]
     if not numbers:
         raise InputError(f"{source} has no column of numbers beside contig, start and end; it has {there}")
     return list(wanted) or numbers
-
-
-def _with_text(table: Any) -> Any:
-    """The table with its contigs as plain text, whatever they are stored as."""
-    import pyarrow as pa
-
-    return table.set_column(0, "contig", table["contig"].cast(pa.string()))
 
 
 def _last_ends(table: Any) -> dict[str, int]:
