@@ -31,6 +31,7 @@ setup(
         "fastgenome.models",
         "fastgenome.models.tiny_weights",
         "fastgenome.plotting",
+        "fastgenome.plotting.igv",
         "fastgenome.scoring",
         "fastgenome.tokenizers",
         "fastgenome.training",
@@ -41,7 +42,7 @@ setup(
         "fastgenome": ["py.typed", "_core.pyi"],
         "fastgenome.models": ["published_figures.json"],
         "fastgenome.models.tiny_weights": ["config.json", "model.safetensors"],
-        "fastgenome.plotting": ["igv/igv.min.js", "igv/page.js", "igv/LICENSE", "igv/README.md"],
+        "fastgenome.plotting.igv": ["igv.min.js", "page.js", "LICENSE", "README.md"],
     },
     ext_modules=[core],
 )

@@ -352,6 +352,24 @@ def test_draw_packs_genes_and_their_names_without_overlap() -> None:
     assert overlapping(boxes) == []
 
 
+def test_draw_points_along_the_strands(gtf: Path) -> None:
+    locus = Locus("one", 0, 1000)
+    segments = Segments(np.array([100]), np.array([200]), np.array([1.0]))
+    genes = read_genes(gtf, [locus])
+    axes = draw([Panel("s", segments)], locus, genes).axes[1]
+    rows = {text.get_text(): round(text.get_position()[1] - 0.24) for text in axes.texts}
+    pointing: dict[int, set[float]] = {}
+    for collection in axes.collections:
+        if type(collection).__name__ == "PathCollection":
+            (path,) = collection.get_paths()
+            corners = collection.get_transforms()[0][:2, :2] @ path.vertices[:3].T
+            # The tip is the corner at the height of the middle.
+            tip = float(np.sign(corners[0][np.argmin(np.abs(corners[1]))]))
+            pointing.setdefault(tip, set()).update(y for _, y in collection.get_offsets())
+    assert pointing == {1.0: {rows["ABC1"]}, -1.0: {rows["G2"]}}
+    assert rows["ABC1"] != rows["G2"]
+
+
 def test_draw_drops_names_where_genes_crowd() -> None:
     segments = Segments(np.array([100]), np.array([200]), np.array([1.0]))
     axes = draw([Panel("s", segments)], Locus("one", 0, 2000), crowded(400)).axes[1]

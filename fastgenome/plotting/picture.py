@@ -27,7 +27,8 @@ _EMS_PER_LETTER = 0.68
 _MOST_NAMED_ROWS = 14
 # More segments than that, and bins narrower than a pixel (of 150 to the inch) are drawn.
 _MOST_SEGMENTS = 3000
-_ARROW_POINTS = 26
+_ARROW_POINTS = 26  # from one to the next
+_ARROW_WIDTH = 4  # points
 _LINE_COLOUR = "#1b4f72"
 _STRAND_COLOURS = {"+": "#1f6f54", "-": "#9c3d2e", ".": "#555555"}
 
@@ -148,19 +149,21 @@ def _placed(genes: Sequence[Gene], locus: Locus) -> list[_Placed]:
 
 
 def _draw_genes(axes: Axes, placed: Sequence[_Placed], locus: Locus) -> None:
-    for gene, start, end, row, name_at in placed:
-        colour = _STRAND_COLOURS[gene.strand]
-        axes.plot([start + 0.5, end + 0.5], [row, row], color=colour, lw=1, solid_capstyle="butt")
-        boxes = [
-            (max(a, start) + 0.5, min(b, end) - max(a, start)) for a, b in gene.exons if a < end and b > start
-        ]
-        axes.broken_barh(boxes, (row - 0.18, 0.36), facecolor=colour, lw=0)
-        _draw_arrows(axes, gene, start, end, row, locus)
+    # One artist for all genes of a kind: a chromosome has hundreds, and each artist its cost.
+    from matplotlib.collections import LineCollection, PolyCollection
+
+    colours = [_STRAND_COLOURS[item.gene.strand] for item in placed]
+    lines = [[(start + 0.5, row), (end + 0.5, row)] for _, start, end, row, _ in placed]
+    axes.add_collection(LineCollection(lines, colors=colours, linewidths=1))
+    boxes = [(box, colour) for item, colour in zip(placed, colours, strict=True) for box in _boxes(item)]
+    axes.add_collection(
+        PolyCollection([box for box, _ in boxes], color=[c for _, c in boxes], linewidths=0.3)
+    )
+    _draw_arrows(axes, placed, locus)
+    for (gene, _, _, row, name_at), colour in zip(placed, colours, strict=True):
         if name_at is not None:
-            axes.text(
-                name_at + 0.5, row + 0.24, gene.name, fontsize=_NAME_POINTS, ha="center", va="top",
-                color=colour, parse_math=False,
-            )  # fmt: skip
+            style: dict[str, Any] = {"fontsize": _NAME_POINTS, "ha": "center", "va": "top", "color": colour}
+            axes.text(name_at + 0.5, row + 0.24, gene.name, parse_math=False, **style)
     if not placed:
         axes.text(0.5, 0.5, "no gene here", transform=axes.transAxes, ha="center", va="center", fontsize=8)
     rows = 1 + max((item.row for item in placed), default=0)
@@ -170,16 +173,26 @@ def _draw_genes(axes: Axes, placed: Sequence[_Placed], locus: Locus) -> None:
     axes.tick_params(labelsize=8)
 
 
-def _draw_arrows(axes: Axes, gene: Gene, start: int, end: int, row: int, locus: Locus) -> None:
-    """Mark the strand: white within exons, dark on the line between them, one at least for each gene."""
-    if gene.strand == ".":
-        return
+def _boxes(item: _Placed) -> list[list[tuple[float, float]]]:
+    """The corners of the exons, as far as they lie within the locus."""
+    cut = [(max(a, item.start) + 0.5, min(b, item.end) + 0.5) for a, b in item.gene.exons]
+    low, high = item.row - 0.18, item.row + 0.18
+    return [[(a, low), (a, high), (b, high), (b, low)] for a, b in cut if a < b]
+
+
+def _draw_arrows(axes: Axes, placed: Sequence[_Placed], locus: Locus) -> None:
+    """Mark the strands of genes that an arrow fits into: white within exons, dark between them."""
     bases_per_point = (locus.end - locus.start) / _PLOT_POINTS
-    count = max(1, int((end - start) / (_ARROW_POINTS * bases_per_point)))
-    at = start + (np.arange(count) + 0.5) * (end - start) / count
-    inside = np.array([any(a <= p < b for a, b in gene.exons) for p in at])
-    marker = ">" if gene.strand == "+" else "<"
-    for chosen, colour in ((inside, "white"), (~inside, _STRAND_COLOURS[gene.strand])):
-        axes.scatter(
-            at[chosen] + 0.5, np.full(chosen.sum(), row), s=9, marker=marker, color=colour, lw=0, zorder=3
-        )
+    for strand, marker in (("+", ">"), ("-", "<")):
+        points: list[tuple[float, int]] = []
+        colours: list[str] = []
+        for gene, start, end, row, _ in placed:
+            if gene.strand != strand or end - start < _ARROW_WIDTH * bases_per_point:
+                continue
+            count = max(1, int((end - start) / (_ARROW_POINTS * bases_per_point)))
+            for at in start + (np.arange(count) + 0.5) * (end - start) / count:
+                inside = any(a <= at < b for a, b in gene.exons)
+                points.append((at + 0.5, row))
+                colours.append("white" if inside else _STRAND_COLOURS[strand])
+        x, y = np.array(points).reshape(-1, 2).T
+        axes.scatter(x, y, s=9, marker=marker, color=colours, lw=0, zorder=3)
