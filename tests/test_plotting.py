@@ -29,7 +29,7 @@ from typer.testing import CliRunner, Result
 
 import fastgenome as fg
 from fastgenome.cli import app
-from fastgenome.errors import ArgumentError, InputError, MissingExtraError
+from fastgenome.errors import ArgumentError, InputError, MissingExtraError, TruncatedInputError
 from fastgenome.plotting import picture, score_files, track_plot
 from fastgenome.plotting.gene_models import Gene, pack_rows, read_genes
 from fastgenome.plotting.locus import Locus, parse_locus, within
@@ -470,7 +470,9 @@ def test_plot_track_refuses(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.bw", b"no bigWig at all", "cannot be read as bigWig"),
+        ("t.bw", b"no bigWig at all", "is no bigWig file"),
+        ("t.bw", b"", "is no bigWig file"),
+        ("t.bw", b"\x26\xfc\x8f\x88" + bytes(200) + b"\x26\xfc\x8f\x88", "cannot be read as bigWig"),
         ("t.parquet", b"PAR1 and no more", "cannot be read as Parquet"),
         ("t.bedgraph", b"one\t1\t2\t3\none\t5\t2\t3\n", "t.bedgraph, line 2: start 5 and end 2"),
         ("t.bedgraph", b"one\t1\t2\n", "t.bedgraph, line 1: expected contig, start, end and a score"),
@@ -481,6 +483,14 @@ def test_read_scores_refuses_damage(tmp_path: Path, name: str, content: bytes, m
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_scores(tmp_path / name)
+
+
+@pytest.mark.parametrize("kept", [0.01, 0.3, 0.6, 0.9, 0.999])
+def test_read_scores_refuses_a_bigwig_cut_short(bigwig: Path, kept: float) -> None:
+    content = bigwig.read_bytes()
+    bigwig.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(TruncatedInputError, match="is cut short"):
+        read_scores(bigwig, [LOCUS])
 
 
 def test_read_scores_of_parquet_names_wrong_places(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastgenome.errors import ArgumentError, InputError, MissingExtraError
+from fastgenome.errors import ArgumentError, InputError, MissingExtraError, TruncatedInputError
 from fastgenome.plotting.locus import Locus
 from fastgenome.plotting.segments import Floats, Integers, Segments, segments_of
 from fastgenome.streams import ByteStream, PathLike
@@ -20,6 +20,7 @@ BEDGRAPH_ENDINGS = (".bedgraph", ".bedgraph.gz", ".bg", ".bg.gz")
 ENDINGS = (*BIGWIG_ENDINGS, *BEDGRAPH_ENDINGS, ".parquet")
 
 _MOST = 2**63 - 1
+_BIGWIG_MAGIC = (0x888FFC26).to_bytes(4, "little")
 # pyBigWig makes a Python object of every number: as many at a time as take about 200 MB.
 _BASES_AT_A_TIME = 1 << 20
 # Three numbers of 8 bytes each: half a gigabyte.
@@ -81,6 +82,7 @@ def read_scores(
 
     Raises:
         InputError: there is no such file, or it cannot be used; for bedGraph the message numbers the line.
+        TruncatedInputError: bigWig or gzip ends too early.
         ArgumentError: the ending is not known, or there are more than 20 million intervals.
         MissingExtraError: pyBigWig is not installed.
     """
@@ -106,10 +108,9 @@ def _read_bigwig(source: str, loci: Sequence[Locus] | None) -> ScoreFile:
         import pyBigWig
     except ImportError as error:
         raise MissingExtraError("bigWig needs pyBigWig: pip install 'fastgenome[bigwig]'") from error
+    _check_bigwig_ends(source)
     try:
         with pyBigWig.open(source) as file:
-            if not file.isBigWig():
-                raise InputError(f"{source} is bigBed, which has no scores; a bigWig file is needed")
             lengths: dict[str, int] = dict(file.chroms())
             wanted = [Locus(name, 0, size) for name, size in lengths.items()] if loci is None else loci
             intervals = _gathered(
@@ -118,6 +119,18 @@ def _read_bigwig(source: str, loci: Sequence[Locus] | None) -> ScoreFile:
     except RuntimeError as error:
         raise InputError(f"{source} cannot be read as bigWig: {error}") from error
     return ScoreFile(source, (ScoreTrack(_stem(source), intervals),), lengths, exact=True)
+
+
+def _check_bigwig_ends(source: str) -> None:
+    """Refuse a file cut short, of which pyBigWig would read memory that is not there."""
+    with open(source, "rb") as file:
+        first = file.read(4)
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 4))
+        last = file.read()
+    if first not in (_BIGWIG_MAGIC, _BIGWIG_MAGIC[::-1]):
+        raise InputError(f"{source} is no bigWig file: it begins with {first!r}")
+    if last != first:
+        raise TruncatedInputError(f"{source} is cut short: a bigWig file ends with its first four bytes")
 
 
 def _bigwig_parts(file: Any, locus: Locus, lengths: Mapping[str, int]) -> Any:
