@@ -173,6 +173,7 @@ def test_all_is_the_public_interface() -> None:
         "PretrainConfig",
         "Probe",
         "ReadOptions",
+        "RunOptions",
         "Tokens",
         "Training",
         "ZCurve",
@@ -183,6 +184,7 @@ def test_all_is_the_public_interface() -> None:
         "load_tokenizer",
         "plot_track",
         "pretrain",
+        "score_genome",
         "sweep",
         "track_emissions",
     ]
