@@ -90,9 +90,10 @@ def test_score_genome_as_a_job_array_gives_the_same_bytes(
     place: Path, tmp_path: Path, undisturbed: bytes
 ) -> None:
     out = tmp_path / "array.parquet"
-    for part in (3, 1, 4, 2):
+    for done, part in enumerate((3, 1, 4, 2), 1):
         report = score(place, out, shard=(part, 4))
         assert report.outputs == {}
+        assert len(stored_shards(out)) == 3 * done
         assert not out.exists()
     computed = [path.stat().st_mtime_ns for path in sorted(out.with_name("array.parquet.shards").iterdir())]
     assert len(computed) == 2 * 12 + 1
@@ -146,6 +147,8 @@ def test_score_genome_repeats_only_what_is_missing_or_damaged(
     content[len(content) // 2] ^= 4
     damaged.write_bytes(content)
     (folder / "shard-000004.json").write_text("{")
+    entry = json.loads((folder / "shard-000001.json").read_text())
+    (folder / "shard-000001.json").write_text(json.dumps({**entry, "job": "another"}))
     stored, real = [], JobFolder.store
 
     def store(self: JobFolder, shard: int, result: Any) -> None:
@@ -154,7 +157,7 @@ def test_score_genome_repeats_only_what_is_missing_or_damaged(
 
     monkeypatch.setattr(JobFolder, "store", store)
     score(place, out)
-    assert stored == [2, 4, 6, 7, 8, 9, 10, 11]
+    assert stored == [1, 2, 4, 6, 7, 8, 9, 10, 11]
     assert out.read_bytes() == undisturbed
 
 
@@ -176,6 +179,29 @@ def test_score_genome_refuses_shards_of_another_job(
         fg.score_genome(
             predictor, genome, out=out, window=window, stride=STRIDE, run=fg.RunOptions(workers=1)
         )
+
+
+def test_score_genome_writes_what_an_earlier_run_did_not(place: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.parquet", tmp_path / "b.bw"
+    assert not score(place, first).earlier
+    assert not score(place, [first, second]).earlier
+    assert second.exists()
+    assert score(place, [first, second]).earlier
+    first.write_bytes(first.read_bytes()[:-1])
+    assert not score(place, [first, second]).earlier
+
+
+def test_score_genome_removes_shards_that_a_kill_at_the_end_left(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, shards = tmp_path / "a.parquet", tmp_path / "a.parquet.shards"
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "remove", lambda self: None)
+        score(place, out)
+    assert len(list(shards.iterdir())) == 25
+    (shards / "mine.txt").write_text("not the job's")
+    assert score(place, out).earlier
+    assert [path.name for path in shards.iterdir()] == ["mine.txt"]
 
 
 def test_score_genome_leaves_a_foreign_folder_alone(place: Path, tmp_path: Path) -> None:
@@ -221,9 +247,10 @@ def test_run_job_says_when_a_worker_was_killed(tmp_path: Path) -> None:
 def test_score_genome_runs_in_a_script_without_a_guard(place: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "import fastgenome as fg\nprint('once')\n"
+        "import fastgenome as fg\nfrom fastgenome.scoring import window_plan\nprint('once')\n"
+        "window_plan._SHARD_WINDOWS = 100\n"
         f"fg.score_genome({str(place / 'predictor')!r}, {str(place / 'genome.fa')!r}, "
-        f"out={str(tmp_path / 's.parquet')!r}, window=60, stride=1, run=fg.RunOptions(workers=2))\n"
+        f"out={str(tmp_path / 's.parquet')!r}, window=60, stride=20, run=fg.RunOptions(workers=2))\n"
     )
     run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr

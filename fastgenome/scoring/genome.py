@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -45,7 +46,7 @@ class GenomeReport:
     """What became of a genome.
 
     Attributes:
-        job: digest of all that the results depend on.
+        job: digest of all that the results depend on, and of what the files show of them.
         outputs: sha256 of each file that was written, "" of a folder; none for a part of a job array.
         records: the account of the contigs, or of the regions where there are any.
         windows: the account of the windows, without single rejections.
@@ -205,8 +206,10 @@ class _GenomeJob:
     def run(self, run: RunOptions, started: float) -> GenomeReport:
         """Compute what is missing, and write the outputs unless this is a part of a job array."""
         folder = run.folder or self.paths[0].with_name(self.paths[0].name + ".shards")
-        digest = job_digest(self.work)
+        digest = self._digest()
         if earlier := GenomeReport.of_earlier_run(self.report_path, digest):
+            # It may have been killed just before this.
+            JobFolder.remove_left(folder, self.work)
             return earlier
         job = run_job(self.work, folder, run, unit="bases")
         if job is None:
@@ -224,6 +227,11 @@ class _GenomeJob:
         write_json(self.report_path, report.to_dict())
         job.remove()
         return report
+
+    def _digest(self) -> str:
+        """Digest of the job, its outputs and aggregates."""
+        parts = [job_digest(self.work), [str(path.absolute()) for path in self.paths], self.aggregates]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     @property
     def report_path(self) -> Path:

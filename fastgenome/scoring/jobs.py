@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -190,10 +190,18 @@ class JobFolder:
         return total
 
     def remove(self) -> None:
-        """Remove the folder; the settings last, so that what a killed run leaves is still known."""
-        for path in self.path.glob("shard-*"):
+        """Remove the job's files, the settings last, and the folder if nothing else is in it."""
+        for path in [*self.path.glob("shard-*"), *self.path.glob(".*.partial"), self.path / _JOB]:
             path.unlink(missing_ok=True)
-        shutil.rmtree(self.path, ignore_errors=True)
+        with suppress(OSError):
+            self.path.rmdir()
+
+    @classmethod
+    def remove_left(cls, path: Path, work: Work) -> None:
+        """Remove what a run of this very job left when it was killed at its end."""
+        with suppress(OSError, ValueError):
+            if json.loads((path / _JOB).read_text(encoding="utf-8")) == _settings(work):
+                cls(path, "", work.n_shards).remove()
 
     def _bytes(self, shard: int) -> bytes:
         entry = self._entry(shard)
