@@ -339,8 +339,9 @@ def test_score_genome_with_context_finds_each_window_in_its_block(
     np.testing.assert_allclose(found[1][2], found[0][2], rtol=1e-4, atol=1e-5)
 
 
-def test_score_genome_writes_embeddings(tmp_path: Path) -> None:
+def test_score_genome_writes_embeddings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zarr = pytest.importorskip("zarr")
+    monkeypatch.setattr(window_plan, "_SHARD_WINDOWS", 3)
     text = letters(9, 500)
     genome = write_fasta(tmp_path / "one.fa", {"first": text[:200], "second": text[200:]})
     model = fg.load("tiny")
