@@ -363,6 +363,8 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import fastgenome as fg
+from fastgenome.scoring import window_plan
+window_plan._SHARD_WINDOWS = 100
 place, out = Path(sys.argv[1]), Path(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), -1))
 fg.score_genome(place / "predictor", place / "genome.fa", out=out, window=60, stride=20,
@@ -387,6 +389,7 @@ def test_score_genome_whose_writes_fail_leaves_no_output(
         command = [sys.executable, "-c", LIMITED, str(place), str(out), str(limit), str(shards)]
         run = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert run.returncode != 0, limit
+        assert "File too large" in run.stderr or "could not be written to its end" in run.stderr, run.stderr
         assert not out.exists()
         assert not [path for path in tmp_path.iterdir() if path.name.endswith(".partial")]
 

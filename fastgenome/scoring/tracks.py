@@ -140,6 +140,12 @@ def _bigwig(
     span = min(options.stride, options.window)
     covered = 0
 
+    def add(*entries: Any, **fields: Any) -> None:
+        try:
+            file.addEntries(*entries, **fields)
+        except (RuntimeError, SystemError) as error:
+            raise _unfinished(path) from error
+
     def write(windows: ScoredWindows, bins: Bins, values: NDArray[np.float32]) -> None:
         nonlocal covered
         whole = bins.ends - bins.starts == span
@@ -148,13 +154,11 @@ def _bigwig(
             for first, last in _steady(bins.starts[rows], whole[rows], options.stride):
                 place = slice(rows.start + first, rows.start + last)
                 numbers = values[place].astype(np.float64)
-                file.addEntries(
-                    name, int(bins.starts[place.start]), values=numbers, span=span, step=options.stride
-                )
+                add(name, int(bins.starts[place.start]), values=numbers, span=span, step=options.stride)
             for row in (rows.start + np.flatnonzero(~whole[rows] & bins.drawn[rows])).tolist():
                 # Fewer bases than the others have: the last of a contig.
                 start, end = int(bins.starts[row]), int(bins.ends[row])
-                file.addEntries([name], [start], ends=[end], values=[float(values[row])])
+                add([name], [start], ends=[end], values=[float(values[row])])
         covered += int((bins.ends - bins.starts)[bins.drawn].sum())
 
     with atomic_path(path) as hidden:
@@ -188,7 +192,11 @@ def check_bigwig(hidden: Path, path: Path, covered: int) -> None:
         with pyBigWig.open(str(hidden)) as written:
             whole = int(written.header()["nBasesCovered"]) == covered
     if not whole:
-        raise OSError(f"{path} could not be written to its end; is the disk full?")
+        raise _unfinished(path)
+
+
+def _unfinished(path: Path) -> OSError:
+    return OSError(f"{path} could not be written to its end; is the disk full?")
 
 
 def _import_pybigwig() -> Any:
