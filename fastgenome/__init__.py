@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fastgenome.prediction import Predictor as Predictor
     from fastgenome.scoring.genome import score_genome as score_genome
     from fastgenome.scoring.jobs import RunOptions as RunOptions
+    from fastgenome.scoring.saturation import saturate as saturate
+    from fastgenome.scoring.variants import score_variants as score_variants
     from fastgenome.sequences import ReadOptions as ReadOptions
     from fastgenome.tokenizers import Tokens as Tokens
     from fastgenome.tokenizers import load_tokenizer as load_tokenizer
@@ -59,7 +61,9 @@ _HOME = {
     "load": "fastgenome.models",
     "load_tokenizer": "fastgenome.tokenizers",
     "pretrain": "fastgenome.training.pretrain",
+    "saturate": "fastgenome.scoring.saturation",
     "score_genome": "fastgenome.scoring.genome",
+    "score_variants": "fastgenome.scoring.variants",
     "sweep": "fastgenome.training.sweep",
     "track_emissions": "fastgenome.emissions",
 }
@@ -89,7 +93,9 @@ __all__ = [  # noqa: RUF022 - in plain alphabetical order
     "load",
     "load_tokenizer",
     "pretrain",
+    "saturate",
     "score_genome",
+    "score_variants",
     "sweep",
     "track_emissions",
 ]

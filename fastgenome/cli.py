@@ -34,6 +34,7 @@ from fastgenome.cli_options import (
 )
 from fastgenome.cli_output import Output, command
 from fastgenome.cli_score import score
+from fastgenome.cli_variants import variants
 from fastgenome.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ def pretrain(
         output.add(f"model saved in {out}", out=str(out))
 
 
-for _command in (finetune, score, models, verify, convert):
+for _command in (finetune, score, variants, models, verify, convert):
     app.command()(_command)
 
 

@@ -35,7 +35,7 @@ def read_variants(path: PathLike) -> Iterator[Variant]:
         TruncatedInputError: the file is cut short; plain VCF cut at the end of a line cannot be told.
         MissingExtraError: pysam is not installed.
     """
-    pysam = _import_pysam()
+    pysam = import_pysam()
     _check_whole(Path(path))
     try:
         with pysam.VariantFile(str(path)) as file:
@@ -46,7 +46,23 @@ def read_variants(path: PathLike) -> Iterator[Variant]:
         raise InputError(f"cannot read {str(path)!r} as VCF or BCF: {error}") from error
 
 
-def _import_pysam() -> Any:
+def declared_contigs(path: PathLike) -> tuple[str, ...]:
+    """The contigs that the header of a VCF or BCF file declares; lines may name others.
+
+    Raises:
+        InputError, MissingExtraError: see `read_variants`.
+    """
+    pysam = import_pysam()
+    _check_whole(Path(path))
+    try:
+        with pysam.VariantFile(str(path)) as file:
+            return tuple(file.header.contigs)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {str(path)!r} as VCF or BCF: {error}") from error
+
+
+def import_pysam() -> Any:
+    """pysam, or MissingExtraError with the install line."""
     try:
         import pysam
     except ImportError as error:
