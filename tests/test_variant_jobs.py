@@ -132,6 +132,22 @@ def test_score_variants_refuses_the_shards_of_another_job(
         fg.score_variants(predictor, source, genome, out=out, window=WINDOW, run=ONE)
 
 
+def test_score_variants_leaves_a_foreign_folder_alone(
+    predictor: fg.Predictor, contigs: dict[str, str], genome: Path, tmp_path: Path
+) -> None:
+    source = write(tmp_path / "in.vcf", vcf(some_lines(contigs, 9)))
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("dear")
+    run = fg.RunOptions(workers=1, folder=folder)
+    with pytest.raises(ArgumentError, match="no folder of shards"):
+        fg.score_variants(predictor, source, genome, out=tmp_path / "out.vcf", window=WINDOW, run=run)
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+    (folder / "thesis.txt").unlink()
+    fg.score_variants(predictor, source, genome, out=tmp_path / "out.vcf", window=WINDOW, run=run)
+    assert not folder.exists()
+
+
 def test_score_variants_sees_a_damaged_table_of_alleles(
     predictor: fg.Predictor, contigs: dict[str, str], genome: Path, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from fastgenome.atomic import atomic_file
 from fastgenome.errors import ArgumentError, CheckpointError, InputError
 from fastgenome.progress import progress_bar
 from fastgenome.scoring.allele_checks import Allele, AlleleChecks
-from fastgenome.scoring.jobs import ALLELES
+from fastgenome.scoring.jobs import ALLELES, check_unused
 from fastgenome.variants import Variant
 
 if TYPE_CHECKING:
@@ -114,10 +114,7 @@ def prepare_alleles(
         _check_build(table.account, checks, max_ref_mismatch)
         return table
     made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArgumentError(f"cannot make the folder {str(folder)!r}: {error.strerror}") from error
+    _make(folder)
     try:
         with atomic_file(path) as file:
             account = _write(variants, checks, file, settings, progress)
@@ -128,6 +125,18 @@ def prepare_alleles(
                 folder.rmdir()
         raise
     return AlleleTable(path, account)
+
+
+def _make(folder: Path) -> None:
+    """Make the folder, or refuse one with other content; another part of the job may fill it meanwhile."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        check_unused(folder)
+    except ArgumentError:
+        if not (folder / ALLELES).exists():
+            raise
+    except OSError as error:
+        raise ArgumentError(f"cannot make the folder {str(folder)!r}: {error.strerror}") from error
 
 
 def _write(
@@ -155,7 +164,7 @@ def _write(
             alleles.append(len(found))
             accepted.append(counts.pop("", 0))
             reasons.update(counts)
-            advance(len(found), f"{sum(alleles):,}")
+            advance(len(found), f"{checks.n_records:,} records")
         account = AlleleAccount(
             records=checks.n_records,
             alleles=tuple(alleles),

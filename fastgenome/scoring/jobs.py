@@ -126,10 +126,7 @@ class JobFolder:
         try:
             found = json.loads((self.path / _JOB).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            if not self.path.is_dir() or any(not _is_early(entry) for entry in self.path.iterdir()):
-                raise ArgumentError(
-                    f"{str(self.path)!r} exists and is no folder of shards; remove it, or choose another"
-                ) from None
+            check_unused(self.path)
             return
         except (OSError, ValueError) as error:
             raise ArgumentError(f"{self.path / _JOB} cannot be read ({error}); remove the folder") from None
@@ -251,6 +248,14 @@ def file_sha256(path: Path) -> str:
     """Digest of a file, read piece by piece."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_unused(path: Path) -> None:
+    """ArgumentError for a folder that holds something else than what a job puts there before its settings."""
+    if not path.is_dir() or any(not _is_early(entry) for entry in path.iterdir()):
+        raise ArgumentError(
+            f"{str(path)!r} exists and is no folder of shards; remove it, or choose another"
+        )
 
 
 def _is_early(path: Path) -> bool:
