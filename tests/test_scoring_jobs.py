@@ -218,6 +218,18 @@ def test_run_job_says_when_a_worker_was_killed(tmp_path: Path) -> None:
         jobs.run_job(_Dying(), tmp_path / "job", fg.RunOptions(workers=2), unit="shards")
 
 
+def test_score_genome_runs_in_a_script_without_a_guard(place: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import fastgenome as fg\nprint('once')\n"
+        f"fg.score_genome({str(place / 'predictor')!r}, {str(place / 'genome.fa')!r}, "
+        f"out={str(tmp_path / 's.parquet')!r}, window=60, stride=1, run=fg.RunOptions(workers=2))\n"
+    )
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "once\n"
+
+
 RUN = """
 import sys
 from pathlib import Path

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import pickle
+import sys
 import threading
 from collections.abc import Callable, Iterator, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from multiprocessing.connection import wait
+from types import ModuleType
 from typing import Any
 
 from fastgenome.errors import FastgenomeError, MissingExtraError
@@ -63,17 +68,17 @@ def _here(work: Work, job: JobFolder, shards: list[int], workers: int) -> Iterat
 
 
 def _in_processes(work: Work, job: JobFolder, shards: list[int], workers: int) -> Iterator[int]:
-    """Compute in processes of this machine, which end with this one."""
+    """Compute in processes of this machine, which end with this one; each has a copy of the work."""
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
 
-    # Torch's pickling hands weights over in shared memory: one copy serves all processes.
-    import torch.multiprocessing as processes
-
-    context = processes.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(work, job))
+    # Bytes, since torch's own pickling for processes needs a file or a descriptor for each tensor.
+    arguments = pickle.dumps(work), job
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=arguments)
     try:
-        futures = [pool.submit(_compute, shard) for shard in shards]
+        with _main_hidden():
+            futures = [pool.submit(_compute, shard) for shard in shards]
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool as error:
@@ -85,15 +90,23 @@ def _in_processes(work: Work, job: JobFolder, shards: list[int], workers: int) -
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Keep new processes from running the caller's script again, which they need nothing of."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 _own: tuple[Callable[[int], Shard], JobFolder] | None = None
 
 
-def _begin(work: Work, job: JobFolder) -> None:
+def _begin(work: bytes, job: JobFolder) -> None:
     """Make a worker process ready; it ends when the process that started it does, however that ends."""
     global _own
-    import multiprocessing
-    from multiprocessing.connection import wait
-
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -103,7 +116,7 @@ def _begin(work: Work, job: JobFolder) -> None:
 
     threading.Thread(target=follow, daemon=True).start()
     _set_one_thread()
-    _own = work.open(), job
+    _own = pickle.loads(work).open(), job
 
 
 def _compute(shard: int) -> int:
@@ -122,12 +135,16 @@ def _with_ray(work: Work, job: JobFolder, shards: list[int], workers: int) -> It
         raise MissingExtraError("engine='ray' needs Ray: pip install 'fastgenome[ray]'") from error
     started = not ray.is_initialized()
     if started:
-        ray.init(log_to_driver=False, include_dashboard=False)
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers, "include_dashboard": False}
+        ray.init(log_to_driver=False, **local)
     try:
         actor = ray.remote(num_cpus=1)(_Actor)
         shared = ray.put(work)
         pool = ActorPool([actor.remote(shared, job) for _ in range(workers)])
         yield from pool.map_unordered(lambda worker, shard: worker.compute.remote(shard), shards)
+    except ray.exceptions.RayActorError as error:
+        raise WorkerError(f"an actor of Ray ended; run the job again to go on: {error}") from error
     finally:
         if started:
             ray.shutdown()

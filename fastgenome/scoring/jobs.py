@@ -111,6 +111,8 @@ class JobFolder:
             ArgumentError: the folder belongs to a job with other settings, or to none, or cannot be made.
         """
         settings = _settings(work)
+        # Actors of Ray have another working folder.
+        path = path.absolute()
         folder = cls(path, job_digest(work), work.n_shards)
         if path.exists():
             folder._check_settings(settings)
