@@ -19,7 +19,6 @@ from fastgenome.cli_score import (
     TrackEmissions,
     Trust,
     Workers,
-    add_rejections,
     load_scorer,
     part_of,
 )
@@ -104,4 +103,4 @@ def variants(
                 run=run,
             )
         output.add(report.summary(), **report.to_dict())
-        add_rejections(output, report.alleles)
+        output.add_rejections(report.alleles)

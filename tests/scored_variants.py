@@ -30,7 +30,7 @@ def make_contigs() -> dict[str, str]:
     }
 
 
-def some_lines(contigs: dict[str, str], n: int = 120, seed: int = 5) -> list[Line]:
+def some_lines(contigs: dict[str, str], n: int = 200, seed: int = 5) -> list[Line]:
     """Lines of which all with letters for alleles agree with the genome."""
     draw = random.Random(seed)
     lines = []

@@ -55,10 +55,13 @@ def edited(contig: str, start: int, ref: str, alt: str, window: int) -> tuple[st
     wanted = start - (window - max(len(ref), len(alt))) // 2
     places = range(min(len(contig), len(changed)) - window + 1)
     place = min(places, key=lambda first: abs(first - wanted))
-    further = place
-    while further + window < start + len(alt):
-        further += 1
-    return contig[place : place + window], changed[further : further + window]
+    windows = []
+    for letters, allele in ((contig, ref), (changed, alt)):
+        first = place
+        while first + window < start + len(allele):
+            first += 1
+        windows.append(letters[first : first + window])
+    return windows[0], windows[1]
 
 
 def verdict(
@@ -112,7 +115,8 @@ def random_contigs(draw: random.Random, lengths: tuple[int, ...] = (0, 1, 9, 30,
 
 def random_line(draw: random.Random, contigs: dict[str, str]) -> Line:
     """A line that mostly can be used, with any kind of defect now and then."""
-    name = draw.choice([*contigs, *contigs, "elsewhere"])
+    sizes = [len(letters) + 10 for letters in contigs.values()]
+    name = draw.choices([*contigs, "elsewhere"], [*sizes, sum(sizes) / 20])[0]
     letters = contigs.get(name, "")
     pos = draw.randint(0, len(letters) + 2)
     ref = letters[max(0, pos - 1) :][: draw.choice([1, 1, 1, 2, 3, 8, 40])] or "A"

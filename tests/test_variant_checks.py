@@ -67,8 +67,12 @@ def test_windows_hold_both_alleles_behind_the_same_bases(window: int, ref: int, 
             assert start + ref <= first + window <= contig
             assert 0 <= second <= start
             assert start + alt <= second + window <= contig - ref + alt
-            # Only bases inserted behind the last that a window can hold move the second window on.
-            assert first == second or start + alt > contig
+            # Only near the end can the longer allele's window lie further on, and then it ends with it.
+            if first != second:
+                longer, bases = (first, ref) if ref > alt else (second, alt)
+                assert longer > min(first, second)
+                assert start + bases == longer + window
+                assert start + bases > min(contig, contig - ref + alt)
 
 
 def test_window_of_a_single_base_change_is_centred() -> None:

@@ -166,9 +166,13 @@ class AlleleJob:
     @property
     def digest(self) -> str:
         """Of all that the outputs depend on."""
-        described = {**self._of_table(), "strand": self.options.strand, "scorer": self.scorer.sha256}
-        content = json.dumps({**described, "outputs": self.outputs}, sort_keys=True)
+        content = json.dumps({**self.described(), "outputs": self.outputs}, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
+
+    def described(self) -> dict[str, str]:
+        """All that the figures depend on, as texts."""
+        settings = {**self._of_table(), "strand": self.options.strand, "scorer": self.scorer.sha256}
+        return {name: str(value) for name, value in settings.items()}
 
     def compute(
         self, variants: Iterable[Variant], contigs: ContigNames, run: RunOptions

@@ -255,9 +255,7 @@ def file_sha256(path: Path) -> str:
 def check_unused(path: Path) -> None:
     """ArgumentError for a folder that holds something else than what a job puts there before its settings."""
     if not path.is_dir() or any(not _is_early(entry) for entry in path.iterdir()):
-        raise ArgumentError(
-            f"{str(path)!r} exists and is no folder of shards; remove it, or choose another"
-        )
+        raise ArgumentError(f"{str(path)!r} exists and is no folder of shards; remove it, or choose another")
 
 
 def _is_early(path: Path) -> bool:

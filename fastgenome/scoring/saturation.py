@@ -139,7 +139,7 @@ def _run(
     if scored is None:
         return job.report(table, None, (), time.perf_counter() - started)
     for path in paths:
-        write_table(path, scored.tables(), job.figures, {"job": job.digest})
+        write_table(path, scored.tables(), job.figures, job.described())
     if picture is not None:
         draw_saturation(picture, region, scored.tables(), job.figures)
     written = paths if picture is None else (*paths, picture)

@@ -13,9 +13,10 @@ import numpy as np
 
 from fastgenome.atomic import atomic_file, atomic_path
 from fastgenome.bgzf import BgzfFile, BgzfWriter
-from fastgenome.errors import FastgenomeError, InputError
+from fastgenome.errors import InputError
 from fastgenome.records import Rejection
 from fastgenome.scoring.allele_checks import REASONS
+from fastgenome.scoring.bcf_records import bcf_header, read_bcf
 from fastgenome.scoring.variant_fields import InfoField
 from fastgenome.scoring.writers import Column, open_writer
 from fastgenome.streams import ByteStream
@@ -96,7 +97,7 @@ def write_variants(
     """Write the lines of a VCF or BCF file again, in their order, with figures added to INFO.
 
     A VCF file that becomes a VCF file keeps every byte but for the fields added. BCF needs a whole header:
-    contigs and tags that the input does not declare are declared in the output.
+    contigs and tags that VCF does not declare are declared there; records of BCF keep every byte, too.
 
     Raises:
         InputError: the source has changed since its alleles were read, or cannot be written as BCF.
@@ -108,15 +109,10 @@ def write_variants(
             for line in _annotated(lines, _of_lines(tables, fields, _as_texts), fields, source):
                 write(line)
         return
-    try:
-        if is_bcf(source):
-            _annotate_bcf(path, source, tables, fields, additions)
-        else:
-            _convert_to_bcf(path, source, tables, fields, additions)
-    except (OSError, ValueError) as error:
-        if isinstance(error, FastgenomeError) or (isinstance(error, OSError) and error.errno is not None):
-            raise
-        raise InputError(f"{str(source)!r} cannot be written as BCF: {error}; write .vcf.gz") from error
+    if is_bcf(source):
+        _annotate_bcf(path, source, tables, fields, additions)
+    else:
+        _convert_to_bcf(path, source, tables, fields, additions)
 
 
 def is_bcf(source: Path) -> bool:
@@ -146,19 +142,20 @@ def open_lines(source: Path) -> Iterator[tuple[list[bytes], Iterator[bytes]]]:
 def _annotate_bcf(
     path: Path, source: Path, tables: Iterable[pa.Table], fields: Sequence[InfoField], additions: list[str]
 ) -> None:
-    """BCF to BCF, record by record: as text its numbers would be rounded."""
-    pysam = import_pysam()
-    with pysam.VariantFile(str(source)) as reader, atomic_path(path) as hidden:
-        for line in additions:
-            reader.header.add_line(line)
-        with pysam.VariantFile(str(hidden), "wb", header=reader.header) as writer:
-            for record, figures in _paired(reader, _of_lines(tables, fields, _as_numbers), source):
-                if (record.contig, record.start) != figures[:2]:
-                    raise _changed(source)
-                for field, values in zip(fields, figures.values, strict=False):
-                    record.info[field.id] = tuple(values)
-                writer.write(record)
-        BgzfFile(hidden)
+    """BCF to BCF, with numbers added to its records; htslib's text would round those that are there."""
+    with import_pysam().VariantFile(str(source)) as file:
+        header = file.header
+        contigs = {contig.id: name for name, contig in header.contigs.items()}
+        known = (*header.info.values(), *header.filters.values(), *header.formats.values())
+        free = 1 + max((entry.id for entry in known), default=0)
+    lines = [additions[0], *(line[:-1] + f",IDX={free + i}>" for i, line in enumerate(additions[1:]))]
+    with ByteStream(source) as stream, _open_packed(path) as write:
+        magic, text, records = read_bcf(stream.binary(), str(source))
+        write(bcf_header(magic, b"".join(_extended(text.splitlines(keepends=True), lines))))
+        for record, figures in _paired(records, _of_lines(tables, fields, _as_numbers), source):
+            if (contigs.get(record.contig), record.position) != figures[:2]:
+                raise _changed(source)
+            write(record.with_numbers([(free + i, values) for i, values in enumerate(figures.values)]))
 
 
 def _convert_to_bcf(
@@ -166,33 +163,49 @@ def _convert_to_bcf(
 ) -> None:
     """VCF to BCF, by way of a VCF whose header declares all that its lines use."""
     pysam = import_pysam()
+    import pysam.bcftools as bcftools
+
     with pysam.VariantFile(str(source)) as reader:
         # htslib declares what it meets as it reads.
         for _ in reader:
             pass
         header = str(reader.header).encode().splitlines(keepends=True)
-    with tempfile.TemporaryFile(dir=path.parent) as file:
+    hidden_name = {"prefix": f".{path.name}.", "suffix": ".partial"}
+    with (
+        tempfile.NamedTemporaryFile(dir=path.parent, **hidden_name) as file,
+        open_lines(source) as (_, lines),
+    ):
         text = BgzfWriter(file, level=1)
-        with open_lines(source) as (_, lines):
-            annotated = _annotated(lines, _of_lines(tables, fields, _as_texts), fields, source)
-            for line in chain(_extended(header, additions), annotated):
-                text.write(line)
+        annotated = _annotated(lines, _of_lines(tables, fields, _as_texts), fields, source)
+        for line in chain(_extended(header, additions), annotated):
+            text.write(line)
         text.close()
         file.flush()
-        file.seek(0)
-        with pysam.VariantFile(file) as reader, atomic_path(path) as hidden:
-            with pysam.VariantFile(str(hidden), "wb", header=reader.header) as writer:
-                for record in reader:
-                    writer.write(record)
+        with atomic_path(path) as hidden:
+            # Not pysam's own writer, which adds END to INFO and takes it away.
+            try:
+                bcftools.view("--no-version", "-Ob", "-o", str(hidden), file.name, catch_stdout=False)
+            except pysam.SamtoolsError as error:
+                raise InputError(
+                    f"{str(source)!r} cannot be written as BCF: {error}; write .vcf.gz"
+                ) from error
             BgzfFile(hidden)
 
 
 @contextmanager
 def _open_text(path: Path) -> Iterator[Callable[[bytes], object]]:
-    with atomic_file(path) as file:
-        if not path.name.lower().endswith(".gz"):
+    """A file, bgzip by its ending, that appears when the block ends well."""
+    if path.name.lower().endswith(".gz"):
+        with _open_packed(path) as write:
+            yield write
+    else:
+        with atomic_file(path) as file:
             yield file.write
-            return
+
+
+@contextmanager
+def _open_packed(path: Path) -> Iterator[Callable[[bytes], object]]:
+    with atomic_file(path) as file:
         packed = BgzfWriter(file)
         yield packed.write
         packed.close()

@@ -49,9 +49,9 @@ def window_starts(start: int, reference: int, alternative: int, *, window: int, 
 
     Both windows have `window` bases and the same bases before the alleles; behind them comes the contig, up
     to `window` in all. The longer allele stands in the middle, with one base less before it than behind it
-    where they differ. At either end of the contig both windows are shifted inward, together, until they lie
-    within it. Only where bases inserted near the end would be cut off then, the window of the alternative
-    allele alone lies further on, by as much as holds them.
+    where they differ. At either end of the contig both windows are shifted inward, together, until each lies
+    within its own. Only where the longer allele would be cut off then, near the end of the contig, its window
+    alone lies further on, by as much as holds it.
 
     Args:
         start: the first base of the alleles, 0-based.
@@ -61,7 +61,7 @@ def window_starts(start: int, reference: int, alternative: int, *, window: int, 
     shorter = contig + min(0, alternative - reference)
     centred = start - (window - max(reference, alternative)) // 2
     common = min(max(centred, 0), shorter - window)
-    return WindowStarts(common, max(common, start + alternative - window))
+    return WindowStarts(max(common, start + reference - window), max(common, start + alternative - window))
 
 
 def fetch_windows(genome: Genome, changes: Sequence[Change], window: int) -> AlleleWindows:
@@ -72,16 +72,16 @@ def fetch_windows(genome: Genome, changes: Sequence[Change], window: int) -> All
         before, after = len(change.reference), len(change.alternative)
         placed = window_starts(change.start, before, after, window=window, contig=lengths[change.contig])
         # Of a deletion the window takes more of the contig than there is in it.
-        end = placed.reference + window + max(0, before - after)
+        end = max(placed) + window + max(0, before - after)
         starts.append(placed)
-        regions.append((change.contig, placed.reference, min(end, lengths[change.contig])))
+        regions.append((change.contig, min(placed), min(end, lengths[change.contig])))
     result = AlleleWindows([], [])
     found = genome.fetch_many(regions, threads=1)
     for change, placed, letters in zip(changes, starts, found, strict=True):
         stretch = letters.upper()
-        allele = change.start - placed.reference
+        allele = change.start - min(placed)
         changed = stretch[:allele] + change.alternative.upper() + stretch[allele + len(change.reference) :]
-        shift = placed.alternative - placed.reference
-        result.reference.append(stretch[:window])
-        result.alternative.append(changed[shift : shift + window])
+        first, second = placed.reference - min(placed), placed.alternative - min(placed)
+        result.reference.append(stretch[first : first + window])
+        result.alternative.append(changed[second : second + window])
     return result

@@ -169,8 +169,7 @@ class _VariantJob:
             if is_vcf(path):
                 write_variants(path, self.source, job.tables(), self.fields, job_note)
             else:
-                note = {"job": self.alleles.digest}
-                write_table(path, job.tables(), self.alleles.figures, note)
+                write_table(path, job.tables(), self.alleles.figures, self.alleles.described())
 
 
 def _described(options: AlleleOptions) -> str:
