@@ -35,10 +35,10 @@ def read_variants(path: PathLike) -> Iterator[Variant]:
         TruncatedInputError: the file is cut short; plain VCF cut at the end of a line cannot be told.
         MissingExtraError: pysam is not installed.
     """
-    pysam = import_pysam()
+    import_pysam()
     _check_whole(Path(path))
     try:
-        with pysam.VariantFile(str(path)) as file:
+        with open_hts(path) as file:
             for record in file:
                 alternatives = tuple(record.alts or ())
                 yield Variant(record.contig, record.start, record.id or "", record.ref, alternatives)
@@ -52,13 +52,23 @@ def declared_contigs(path: PathLike) -> tuple[str, ...]:
     Raises:
         InputError, MissingExtraError: see `read_variants`.
     """
-    pysam = import_pysam()
+    import_pysam()
     _check_whole(Path(path))
     try:
-        with pysam.VariantFile(str(path)) as file:
+        with open_hts(path) as file:
             return tuple(file.header.contigs)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {str(path)!r} as VCF or BCF: {error}") from error
+
+
+def open_hts(path: PathLike) -> Any:
+    """The file as pysam opens it, without htslib's complaint that there is no index, which none needs."""
+    pysam = import_pysam()
+    verbosity = pysam.set_verbosity(0)
+    try:
+        return pysam.VariantFile(str(path))
+    finally:
+        pysam.set_verbosity(verbosity)
 
 
 def import_pysam() -> Any:

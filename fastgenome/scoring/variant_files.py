@@ -20,7 +20,7 @@ from fastgenome.scoring.bcf_records import bcf_header, read_bcf
 from fastgenome.scoring.variant_fields import InfoField
 from fastgenome.scoring.writers import Column, open_writer
 from fastgenome.streams import ByteStream
-from fastgenome.variants import import_pysam
+from fastgenome.variants import import_pysam, open_hts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -125,7 +125,7 @@ def is_bcf(source: Path) -> bool:
 def open_lines(source: Path) -> Iterator[tuple[list[bytes], Iterator[bytes]]]:
     """Open VCF as it stands, or BCF as htslib writes it: the lines of the header, and the others."""
     if is_bcf(source):
-        with import_pysam().VariantFile(str(source)) as file:
+        with open_hts(source) as file:
             header = str(file.header).encode().splitlines(keepends=True)
             yield header, (str(record).encode() for record in file)
         return
@@ -143,7 +143,7 @@ def _annotate_bcf(
     path: Path, source: Path, tables: Iterable[pa.Table], fields: Sequence[InfoField], additions: list[str]
 ) -> None:
     """BCF to BCF, with numbers added to its records; htslib's text would round those that are there."""
-    with import_pysam().VariantFile(str(source)) as file:
+    with open_hts(source) as file:
         header = file.header
         contigs = {contig.id: name for name, contig in header.contigs.items()}
         known = (*header.info.values(), *header.filters.values(), *header.formats.values())
@@ -165,7 +165,7 @@ def _convert_to_bcf(
     pysam = import_pysam()
     import pysam.bcftools as bcftools
 
-    with pysam.VariantFile(str(source)) as reader:
+    with open_hts(source) as reader:
         # htslib declares what it meets as it reads.
         for _ in reader:
             pass
