@@ -1,6 +1,8 @@
 """Files of scored variants: inputs are kept, every format holds the same numbers, nothing is replaced."""
 
+import gzip
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +86,63 @@ def test_vcf_keeps_every_byte_but_for_its_new_fields(
     assert all("Number=A,Type=Float" in row for row in added[1:])
     kept = [row if row.startswith("#") else without_scores(row) for row in written if row not in added]
     assert kept == text.splitlines(keepends=True)
+    assert not any("\t.;" in row for row in written)
     scored = sum(row.count(".", row.find("FG_probability_1_ref")) > 0 for row in written if "FG_" in row)
     assert scored >= report.n_scored > 0
+
+
+def stored_bcf(path: Path) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
+    """The lines of the header, and the two parts of each record."""
+    content = gzip.decompress(path.read_bytes())
+    assert content[:3] == b"BCF"
+    place = 9 + int.from_bytes(content[5:9], "little")
+    header, records = content[9:place].rstrip(b"\0").splitlines(keepends=True), []
+    while place < len(content):
+        shared, individual = struct.unpack_from("<II", content, place)
+        place += 8 + shared + individual
+        records.append(
+            (content[place - individual - shared : place - individual], content[place - individual : place])
+        )
+    return header, records
+
+
+def test_bcf_keeps_every_byte_but_for_its_new_fields(
+    predictor: fg.Predictor, contigs: dict[str, str], genome: Path, tmp_path: Path
+) -> None:
+    lines = some_lines(contigs, 60)
+    wide = lines[0]._replace(contig="1", pos=9, alts=tuple(f"A{'C' * i}" for i in range(1, 21)))
+    tags = "".join(f'##INFO=<ID=T{i},Number=1,Type=Float,Description="many">\n' for i in range(200))
+    tags += '##INFO=<ID=END,Number=1,Type=Integer,Description="end">\n'
+    text = vcf([wide._replace(ref=contigs["1"][8]), *lines], [*contigs, "elsewhere", "c"])
+    text = text.replace("#CHROM", tags + "#CHROM").replace(
+        "30.50\tq10\tDB", ".\t.\tT7=0.123456789;END=99;T199=1e-30"
+    )
+    text = "".join(
+        row if row.startswith("##") else row[:-1] + ("\tFORMAT\ta\n" if row[0] == "#" else "\tGT\t0|1\n")
+        for row in text.splitlines(keepends=True)
+    )
+    bcftools.view(
+        "-Ob", "-o", str(tmp_path / "all.bcf"), str(write(tmp_path / "in.vcf", text)), catch_stdout=False
+    )
+    # Numbers of fields that have gaps between them.
+    source, out = tmp_path / "in.bcf", tmp_path / "out.bcf"
+    bcftools.annotate(
+        "-x", "INFO/T5", "-Ob", "-o", str(source), str(tmp_path / "all.bcf"), catch_stdout=False
+    )
+    report = fg.score_variants(predictor, source, genome, out=[out], window=WINDOW, run=ONE)
+    before, after = stored_bcf(source), stored_bcf(out)
+    added = [row for row in after[0] if b"ID=FG_" in row or row.startswith(b"##fastgenome=")]
+    assert [row for row in after[0] if row not in added] == before[0]
+    assert len(added) == 4
+    assert len(after[1]) == len(before[1]) == len(lines) + 1
+    for (shared, individual), (new, same) in zip(before[1], after[1], strict=True):
+        assert same == individual
+        assert new[:16] + new[18 : len(shared)] == shared[:16] + shared[18:]
+    with pysam.VariantFile(str(out)) as file:
+        records = list(file)
+    assert len(records[0].info["FG_probability_1_delta"]) == 20
+    values = [value for record in records for value in record.info.get("FG_probability_1_alt", ())]
+    assert sum(value is not None for value in values) == report.n_scored > 30
 
 
 @pytest.mark.parametrize("ending", ["vcf", "vcf.gz", "bcf"])

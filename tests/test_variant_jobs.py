@@ -1,5 +1,6 @@
 """Jobs over variants: the same bytes whoever computes them and after every stop; damage is seen."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,14 @@ def test_score_variants_tells_of_an_earlier_run(
         again = job(predictor, tmp_path, "out", ONE)
     assert again.earlier
     assert (again.outputs, again.n_in, again.reasons) == (first.outputs, first.n_in, first.reasons)
+    changed = dataclasses.replace(ONE, folder=tmp_path / "other")
+    place = [tmp_path / "out" / name for name in ("out.vcf.gz", "out.parquet", "out.bcf")]
+    other = fg.score_variants(
+        predictor, tmp_path / "in.vcf", genome, out=place, window=WINDOW, strand="forward", run=changed
+    )
+    assert not other.earlier
+    assert other.outputs != first.outputs
+    assert job(predictor, tmp_path, "out", ONE).outputs == first.outputs
     (tmp_path / "out/out.bcf").write_bytes(b"")
     assert not job(predictor, tmp_path, "out", ONE).earlier
     assert (tmp_path / "out/out.bcf").stat().st_size > 0
@@ -127,6 +136,12 @@ def test_score_variants_refuses_the_shards_of_another_job(
     ):
         with pytest.raises(ArgumentError, match=name):
             fg.score_variants(predictor, source, genome, out=out, **{"window": WINDOW, "run": ONE, **changes})
+    folder = tmp_path / "out.vcf.shards"
+    for path in folder.iterdir():
+        if path.name != "alleles.parquet":
+            path.unlink()
+    with pytest.raises(ArgumentError, match="window"):
+        fg.score_variants(predictor, source, genome, out=out, window=30, run=ONE)
     write(source, vcf(some_lines(contigs, 41)))
     with pytest.raises(ArgumentError, match="variants"):
         fg.score_variants(predictor, source, genome, out=out, window=WINDOW, run=ONE)
