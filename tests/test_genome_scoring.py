@@ -4,6 +4,8 @@ import gzip
 import json
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,14 @@ import torch
 from genome_files import bgzf, two_bit, wrapped
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.ensemble import RandomForestClassifier
 from typer.testing import CliRunner
 
 import fastgenome as fg
 from fastgenome.cli import app
 from fastgenome.errors import ArgumentError, InputError
+from fastgenome.models import tiny
+from fastgenome.models.transformer import TransformerConfig
 from fastgenome.scoring.scorer import Scorer, as_scorer
 from fastgenome.scoring.window_plan import WindowOptions
 
@@ -275,17 +280,38 @@ def test_score_genome_with_context_pools_ranges_of_one_pass(
     np.testing.assert_allclose(list(read_scores(out).values()), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_score_genome_with_context_hardly_differs_between_blocks(
-    tmp_path: Path, of_tiny: fg.Predictor
+def model_of_single_bases() -> Any:
+    """A model whose first layer knows nothing but a token's own base."""
+    shape = TransformerConfig(vocabulary_size=5, dim=16, layers=1, heads=2, ffn_dim=16)
+    torch.manual_seed(0)
+    return tiny.create(tiny.TinyConfig(transformer=shape, default_layers=(0,)))
+
+
+@pytest.mark.parametrize("edge", ["skip", "pad"])
+@pytest.mark.parametrize("head", ["linear", "forest", "embedding"])
+def test_score_genome_with_context_finds_each_window_in_its_block(
+    head: str, edge: str, tmp_path: Path, contigs: dict[str, str]
 ) -> None:
-    genome = write_fasta(tmp_path / "one.fa", {"chr": letters(8, 4000)})
-    scores = []
-    for context in (1200, 6000):
+    contigs = {**contigs, "long": letters(8, 3000)}
+    genome = write_fasta(tmp_path / "genome.fa", contigs)
+    scorer: Any = model_of_single_bases()
+    if head != "embedding":
+        estimator = RandomForestClassifier(5, random_state=0) if head == "forest" else None
+        sequences = [letters(seed, 80, "ACGT" if seed % 2 else "AACCGT") for seed in range(60)]
+        labels = [seed % 2 for seed in range(60)]
+        method = fg.Probe() if estimator is None else fg.Probe(head=estimator)
+        scorer = fg.finetune((sequences, labels), model=scorer, method=method, features=("gc",))
+    found = []
+    for context in (None, 200):
         out = tmp_path / f"{context}.parquet"
-        fg.score_genome(of_tiny, genome, out=out, window=300, stride=50, context=context, run=HERE)
-        scores.append(np.array(list(read_scores(out).values())))
-    assert len(scores[0]) == (4000 - 300) // 50 + 1
-    assert np.corrcoef(*scores)[0, 1] > 0.99
+        fg.score_genome(
+            scorer, genome, out=out, window=60, stride=7, edge=edge, max_n=0.3, context=context, run=HERE
+        )
+        table = parquet.read_table(out)
+        values = np.array(table.column(3).to_pylist(), dtype=np.float32)
+        found.append((table["contig"].to_pylist(), table["start"].to_pylist(), values))
+    assert found[0][:2] == found[1][:2]
+    np.testing.assert_allclose(found[1][2], found[0][2], rtol=1e-4, atol=1e-5)
 
 
 def test_score_genome_writes_embeddings(tmp_path: Path) -> None:
@@ -341,6 +367,7 @@ def test_score_genome_accounts_for_every_region(
         "short": letters(3, 40),
         "chrB": letters(4, 505),
     }
+    (folder / "genome.fa.fgi").unlink(missing_ok=True)
     genome = write_fasta(folder / "genome.fa", contigs)
     (folder / "r.bed").write_text("\n".join(lines))
     report = fg.score_genome(
@@ -466,3 +493,28 @@ def _restored_threads() -> Iterator[None]:
 def test_score_genome_reports_an_unreadable_genome(tmp_path: Path, of_features: fg.Predictor) -> None:
     with pytest.raises(InputError, match="there is no file"):
         fg.score_genome(of_features, tmp_path / "none.fa", out=tmp_path / "s.bw", window=60, run=HERE)
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+import fastgenome as fg
+folder, genome = sys.argv[1:]
+fg.score_genome(folder, genome, out=[genome + ".parquet", genome + ".bw"], window=1000, stride=500,
+                run=fg.RunOptions(workers=1))
+status = Path("/proc/self/status").read_text()
+print(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_score_genome_needs_no_more_memory_for_a_long_chromosome(tmp_path: Path, of_gc: fg.Predictor) -> None:
+    of_gc.save(tmp_path / "predictor")
+    peaks = []
+    for megabases in (20, 200):
+        genome = tmp_path / f"{megabases}.fa"
+        genome.write_bytes(b">one line\n" + letters(1, 1_000_000).encode() * megabases + b"\n")
+        command = [sys.executable, "-c", MEASURE, str(tmp_path / "predictor"), str(genome)]
+        peaks.append(int(subprocess.run(command, check=True, capture_output=True).stdout))
+        assert parquet.ParquetFile(f"{genome}.parquet").metadata.num_rows == megabases * 2000 - 1
+    assert peaks[1] <= 1.2 * peaks[0]

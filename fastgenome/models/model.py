@@ -226,8 +226,11 @@ class Model:
             hidden = self._run(tokens.ids, tokens.offsets, layers)
             states = averaged(hidden).states if self.defaults.average_layers else hidden.states
             if projection is not None:
-                rows = torch.from_numpy(projection).to(self.device).split([part.shape[1] for part in states])
-                states = (sum(part @ row for part, row in zip(states, rows, strict=True)),)
+                of_layers = torch.split(
+                    torch.from_numpy(projection).to(self.device), [part.shape[1] for part in states]
+                )
+                projected = [part @ rows for part, rows in zip(states, of_layers, strict=True)]
+                states = (torch.stack(projected).sum(0),)
             pooled = torch.cat([pool(part, first, last, how.names) for part in states], 1)
             return cast(NDArray[np.float32], pooled.cpu().numpy())
 

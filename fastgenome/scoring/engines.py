@@ -136,7 +136,9 @@ def _with_ray(work: Work, job: JobFolder, shards: list[int], workers: int) -> It
     started = not ray.is_initialized()
     if started:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers, "include_dashboard": False}
+        local: dict[str, Any] = (
+            {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers, "include_dashboard": False}
+        )
         ray.init(log_to_driver=False, **local)
     try:
         actor = ray.remote(num_cpus=1)(_Actor)

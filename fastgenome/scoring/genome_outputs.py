@@ -59,7 +59,9 @@ class OutputRows:
     ) -> tuple[list[str], dict[str, Column]]:
         """The contigs' names, and the column of the regions' names where there are any."""
         contig_names = self.genome.names
-        regions = {} if self.names is None else {"name": [self.names[span] for span in spans.tolist()]}
+        regions: dict[str, Column] = (
+            {} if self.names is None else {"name": [self.names[span] for span in spans.tolist()]}
+        )
         return [contig_names[contig] for contig in contigs.tolist()], regions
 
     def numbers(self, values: NDArray[np.float32], suffix: str = "") -> dict[str, Column]:
@@ -117,7 +119,7 @@ def _open_table(path: Path, rows: OutputRows) -> Iterator[Write]:
 
         def write(windows: ScoredWindows) -> None:
             contigs, names = rows.place(windows.contigs, windows.spans)
-            places = {"contig": contigs, "start": windows.starts, "end": windows.ends}
+            places: dict[str, Column] = {"contig": contigs, "start": windows.starts, "end": windows.ends}
             table.write({**places, **names, **rows.numbers(windows.values)})
 
         yield write

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +36,9 @@ class Regions:
 
     @property
     def sha256(self) -> str:
-        """Digest of the places and names."""
-        return hashlib.sha256(self.places.tobytes() + "\n".join(self.names or ()).encode()).hexdigest()
+        """Digest of the places and names, and of what was rejected."""
+        texts = json.dumps([self.names, self.rejected.to_dict()])
+        return hashlib.sha256(self.places.tobytes() + texts.encode()).hexdigest()
 
     def account(self, scored: NDArray[np.int64], counts: NDArray[np.int64]) -> Account:
         """The account of all records, from the scored windows and the windows of each stretch."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastgenome.bgzf import is_bgzf
 from fastgenome.genome import Genome
 from fastgenome.scoring.jobs import Shard
 from fastgenome.scoring.scored_windows import ScoredWindows, joined, to_table
@@ -57,7 +60,7 @@ class GenomeWork:
                 for scored in piece_scores(piece, self.genome, self.plan.options, score)
             ]
             windows = joined(parts, self.scorer.dim)
-            counts = {"windows": sum(piece.count for piece in pieces), "scored": len(windows.starts)}
+            counts = {"windows": sum(piece.windows for piece in pieces), "scored": len(windows.starts)}
             return Shard(to_table(windows, self.genome.names, self.scorer.columns), counts)
 
         return compute
@@ -68,10 +71,10 @@ class GenomeWork:
         return ScoredWindows(contigs, starts, ends, spans, values)
 
 
-def open_genome(path: Any) -> Genome:
+def open_genome(path: str | Path) -> Genome:
     """A genome for random access; one in gzip, which allows none, is read into memory."""
-    with open(path, "rb") as file:
+    head = b""
+    # What cannot be read is for Genome to explain.
+    with suppress(OSError), open(path, "rb") as file:
         head = file.read(18)
-    from fastgenome.bgzf import is_bgzf
-
     return Genome(path, in_memory=head.startswith(b"\x1f\x8b") and not is_bgzf(head))

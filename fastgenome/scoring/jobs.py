@@ -35,7 +35,10 @@ class Work(Protocol):
     `n_shards` and what a shard holds depend on nothing but `settings`.
     """
 
-    n_shards: int
+    @property
+    def n_shards(self) -> int:
+        """Parts of the job."""
+        ...
 
     def settings(self) -> dict[str, Any]:
         """All that the results depend on, ready for JSON; the digests of inputs among it."""

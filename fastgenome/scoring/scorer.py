@@ -75,6 +75,9 @@ class Scorer:
         """Numbers for what the head sees, (n, f) to (n, dim); of a model alone the embedding itself."""
         if self.predictor is None:
             return inputs
+        if self._plain_head is not None:
+            weight, bias = self._plain_head
+            return self.of_linear(inputs.astype(np.float64) @ weight + bias)
         return self._chosen(self.predictor.head.outputs(inputs))
 
     def of_linear(self, scores: NDArray[np.float64]) -> Scores:
@@ -94,11 +97,19 @@ class Scorer:
         names = () if self.predictor is None else self.predictor.features
         union = feature_set(names).transformer_list if names else []
         parts = [
-            windowed(letters, feature, window=window, stride=stride, dtype=np.float32).values
+            windowed(letters, feature, window=window, stride=stride, dtype=np.float32, threads=1).values
             for _, feature in union
         ]
         n = (len(letters) - window) // stride + 1
         return np.hstack(parts) if parts else np.empty((n, 0), dtype=np.float32)
+
+    @cached_property
+    def _plain_head(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Weight (f, outputs) and bias of a linear head for inputs as they are: one pass over them."""
+        if self.linear_head is None:
+            return None
+        weight, bias = self.linear_head.unstandardised()
+        return np.ascontiguousarray(weight.T), bias
 
     @cached_property
     def linear_head(self) -> LinearHead | None:

@@ -13,7 +13,7 @@ from fastgenome.models.model import BATCH_TOKENS, Model
 from fastgenome.pooling import parse_pooling
 from fastgenome.scoring.scorer import Scorer, Scores
 from fastgenome.scoring.window_plan import Piece, WindowOptions
-from fastgenome.scoring.window_scores import fetch_letters, reverse_complement
+from fastgenome.scoring.window_scores import fetch_letters, mean_of_strands, reverse_complement
 from fastgenome.tokenizers import KmerTokenizer, Tokens
 
 # Of a block, this share at either end is only read, so that no window lacks neighbours on one side.
@@ -71,12 +71,12 @@ class SharedContext:
             scores.append(self._one_strand(piece, wanted, reverse=False))
         if self._options.strand != "forward":
             scores.append(self._one_strand(piece, wanted, reverse=True))
-        return scores[0] if len(scores) == 1 else (scores[0] + scores[1]) / 2
+        return mean_of_strands(scores)
 
     def _one_strand(self, piece: Piece, wanted: NDArray[np.bool_], *, reverse: bool) -> Scores:
         options = self._options
         embedded = self._embedded(piece, wanted, reverse=reverse)
-        end = piece.start + (piece.count - 1) * options.stride + options.window
+        end = piece.start + (piece.windows - 1) * options.stride + options.window
         letters = fetch_letters(self._genome, piece.contig, piece.start, end)
         if reverse:
             letters, wanted = reverse_complement(letters), wanted[::-1]
@@ -94,7 +94,7 @@ class SharedContext:
         together = max(1, BATCH_TOKENS * stride_of_rows // self._options.context)
         blocks = [
             block
-            for first in range(0, piece.count, self._per_block)
+            for first in range(0, piece.windows, self._per_block)
             if len((block := self._block(piece, wanted, first, reverse=reverse)).starts)
         ]
         parts = [self._embed(blocks[first : first + together]) for first in range(0, len(blocks), together)]
@@ -103,7 +103,7 @@ class SharedContext:
     def _block(self, piece: Piece, wanted: NDArray[np.bool_], first: int, *, reverse: bool) -> _Block:
         """The block of the windows [first, first + per_block) of a piece."""
         options = self._options
-        stop = min(first + self._per_block, piece.count)
+        stop = min(first + self._per_block, piece.windows)
         places = piece.start + options.stride * (first + np.flatnonzero(wanted[first:stop]))
         if not len(places):
             return _Block(np.empty(0, np.uint8), places)
@@ -180,14 +180,14 @@ class _RowMiddles:
             return middles
         first = np.arange(0, len(middles), joined)
         last = np.minimum(first + joined, len(middles)) - 1
-        return (middles[first] + middles[last]) / 2
+        return np.asarray((middles[first] + middles[last]) / 2)
 
     def _token_middles(self, tokens: Tokens, index: int, bases: int) -> NDArray[np.float64]:
         tokenizer = self._model.tokenizer
         first = int(tokens.offsets[index]) + tokenizer.prefix_length
         last = int(tokens.offsets[index + 1]) - tokenizer.suffix_length
         if isinstance(tokenizer, KmerTokenizer):
-            return tokenizer.stride * np.arange(last - first, dtype=np.float64) + tokenizer.k / 2
+            return np.asarray(tokenizer.stride * np.arange(last - first) + tokenizer.k / 2)
         lengths = self._lengths[tokens.ids[first:last]]
         ends = np.cumsum(lengths)
         if ends[-1] != bases:

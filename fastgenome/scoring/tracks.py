@@ -153,8 +153,8 @@ def _bigwig(
                 )
             for row in (rows.start + np.flatnonzero(~whole[rows] & bins.drawn[rows])).tolist():
                 # Fewer bases than the others have: the last of a contig.
-                place = [int(bins.starts[row])], [int(bins.ends[row])]
-                file.addEntries([name], place[0], ends=place[1], values=[float(values[row])])
+                start, end = int(bins.starts[row]), int(bins.ends[row])
+                file.addEntries([name], [start], ends=[end], values=[float(values[row])])
         covered += int((bins.ends - bins.starts)[bins.drawn].sum())
 
     with atomic_path(path) as hidden:

@@ -74,12 +74,12 @@ class WindowOptions:
 
 
 class Piece(NamedTuple):
-    """Neighbouring windows: `count` of them, the first at `start` of contig `contig`, in span `span`."""
+    """Neighbouring windows of a span, the first at `start` of a contig."""
 
     span: int
     contig: int
     start: int
-    count: int
+    windows: int
 
 
 class WindowPlan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -32,7 +32,7 @@ class StretchScorer(Protocol):
     """Scores the windows of a piece on both strands of the genome, or on one."""
 
     def __call__(self, piece: Piece, wanted: NDArray[np.bool_]) -> Scores:
-        """Scores (n, dim) of the n windows that are `wanted` (piece.count,)."""
+        """Scores (n, dim) of the n windows that are `wanted` (piece.windows,)."""
         ...
 
 
@@ -48,9 +48,14 @@ def reverse_complement(letters: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return _COMPLEMENT[letters[::-1]]
 
 
+def mean_of_strands(scores: Sequence[Scores]) -> Scores:
+    """The mean of the scores (n, dim) of one strand or two."""
+    return np.asarray(np.mean(scores, axis=0, dtype=np.float32))
+
+
 def known_windows(genome: Genome, piece: Piece, options: WindowOptions) -> NDArray[np.bool_]:
     """Which windows of a piece have few enough unknown bases, (count,)."""
-    starts = piece.start + options.stride * np.arange(piece.count, dtype=np.int64)
+    starts = piece.start + options.stride * np.arange(piece.windows, dtype=np.int64)
     ends = np.minimum(starts + options.window, genome.lengths[piece.contig])
     letters = fetch_letters(genome, piece.contig, piece.start, int(ends[-1]))
     unknown = np.concatenate([[0], np.cumsum(letters == _N)])
@@ -69,7 +74,7 @@ class SeparateWindows:
     def __call__(self, piece: Piece, wanted: NDArray[np.bool_]) -> Scores:
         """See StretchScorer."""
         window, stride = self._options.window, self._options.stride
-        end = piece.start + (piece.count - 1) * stride + window
+        end = piece.start + (piece.windows - 1) * stride + window
         letters = fetch_letters(self._genome, piece.contig, piece.start, end)
         scores = []
         if self._options.strand != "reverse":
@@ -77,7 +82,7 @@ class SeparateWindows:
         if self._options.strand != "forward":
             # The last window of a strand is the first of the other one.
             scores.append(self._one_strand(reverse_complement(letters), wanted[::-1])[::-1])
-        return scores[0] if len(scores) == 1 else (scores[0] + scores[1]) / 2
+        return mean_of_strands(scores)
 
     def _one_strand(self, letters: NDArray[np.uint8], wanted: NDArray[np.bool_]) -> Scores:
         window, stride = self._options.window, self._options.stride
@@ -95,9 +100,9 @@ def piece_scores(
 ) -> Iterator[PieceScores]:
     """Score the windows of a piece, a part of them at a time; only those that are scored come."""
     at_a_time = max(1, min(_MOST_WINDOWS, _MOST_BASES // max(options.window, options.stride)))
-    for first in range(0, piece.count, at_a_time):
+    for first in range(0, piece.windows, at_a_time):
         start = piece.start + first * options.stride
-        part = piece._replace(start=start, count=min(at_a_time, piece.count - first))
+        part = piece._replace(start=start, windows=min(at_a_time, piece.windows - first))
         wanted = known_windows(genome, part, options)
         if wanted.any():
             starts = part.start + options.stride * np.flatnonzero(wanted)

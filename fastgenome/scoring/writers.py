@@ -305,6 +305,8 @@ def _to_arrow(column: Column, kind: Any) -> Any:
     import pyarrow as pa
 
     if not isinstance(column, np.ndarray) or column.ndim == 1:
-        return pa.array(column, type=kind)
+        # The type of a list is told by its values; lists without any are of text.
+        untold = kind is None and not isinstance(column, np.ndarray) and not len(column)
+        return pa.array(column, type=pa.string() if untold else kind)
     flat = pa.array(column.reshape(-1), type=None if kind is None else kind.value_type)
     return pa.FixedSizeListArray.from_arrays(flat, column.shape[1])
