@@ -61,6 +61,10 @@ class BgzfFile:
             offset += len(part)
         return b"".join(parts)
 
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
     def _stat(self) -> tuple[int, int]:
         status = os.fstat(self._file.fileno())
         return status.st_size, status.st_mtime_ns

@@ -92,6 +92,6 @@ def _check_whole(path: Path) -> None:
     if head.startswith(_GZIP_MAGIC):
         if len(head) >= 18 and not is_bgzf(head):
             raise InputError(f"{path} is gzip; compress it with bgzip")
-        BgzfFile(path)
+        BgzfFile(path).close()
     elif last != b"\n":
         raise TruncatedInputError(f"{path} is cut short: it does not end with a newline")

@@ -1,6 +1,8 @@
 """Jobs over variants: the same bytes whoever computes them and after every stop; damage is seen."""
 
 import dataclasses
+import errno
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,11 @@ def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def outputs_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith(".json")}
+    return {
+        path.name: path.read_bytes()
+        for path in folder.glob("out*")
+        if path.suffix not in (".json", ".shards")
+    }
 
 
 def job(predictor: fg.Predictor, tmp_path: Path, folder: str, run: fg.RunOptions) -> Any:
@@ -93,6 +99,45 @@ def test_score_variants_in_processes_parts_and_after_a_stop_gives_the_same_bytes
     assert outputs_of(tmp_path / "stopped") == expected
     assert min(stored) == 4
     assert not (tmp_path / "stopped/out.vcf.gz.shards").exists()
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_score_variants_never_leaves_a_file_that_looks_complete(
+    step: str,
+    predictor: fg.Predictor,
+    contigs: dict[str, str],
+    genome: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write(tmp_path / "in.vcf", vcf(some_lines(contigs, 40)))
+    job(predictor, tmp_path, "whole", ONE)
+    expected = outputs_of(tmp_path / "whole")
+    real = getattr(os, step)
+    for failing in range(1, 100):
+        calls = 0
+
+        def fail(*arguments: Any, failing: int = failing) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == failing:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, fail)
+            try:
+                job(predictor, tmp_path, str(failing), ONE)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+            else:
+                assert calls < failing
+                break
+        written = outputs_of(tmp_path / str(failing))
+        assert {name: expected[name] for name in written} == written
+        job(predictor, tmp_path, str(failing), ONE)
+        assert outputs_of(tmp_path / str(failing)) == expected
+    assert failing > 15
 
 
 def test_score_variants_tells_of_an_earlier_run(

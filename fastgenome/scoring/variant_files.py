@@ -189,7 +189,7 @@ def _convert_to_bcf(
                 raise InputError(
                     f"{str(source)!r} cannot be written as BCF: {error}; write .vcf.gz"
                 ) from error
-            BgzfFile(hidden)
+            BgzfFile(hidden).close()
 
 
 @contextmanager
