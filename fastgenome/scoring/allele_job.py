@@ -104,14 +104,15 @@ class VariantReport:
 
     def summary(self) -> str:
         """Some lines for people."""
+        done = "a part of a job array: a run without --shard writes the outputs"
         lines = [
-            f"{self.n_records:,} records; " + self.alleles.summary("alleles"),
+            f"{self.n_records:,} records; " + (self.alleles.summary("alleles") if self.outputs else done),
             f"windows of {self.window} bases, strand {self.strand}: {', '.join(self.figures)}",
         ]
         lines += [f"contig {name} is {other} in the genome" for name, other in self.aliases.items()]
         lines += [f"{reason}: {REASONS[reason]}" for reason in self.reasons]
-        rate = self.n_scored / self.seconds if self.seconds else 0.0
-        lines.append(f"{self.seconds:.1f} s, {rate:,.0f} alleles/s")
+        rate = f", {self.n_scored / self.seconds:,.0f} alleles/s" if self.n_scored else ""
+        lines.append(f"{self.seconds:.1f} s{rate}")
         if self.footprint is not None:
             lines.append(self.footprint.summary())
         wrote = "an earlier run of this job wrote" if self.earlier else "wrote"
