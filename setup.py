@@ -30,6 +30,8 @@ setup(
         "fastgenome.kernels",
         "fastgenome.models",
         "fastgenome.models.tiny_weights",
+        "fastgenome.plotting",
+        "fastgenome.plotting.igv",
         "fastgenome.scoring",
         "fastgenome.tokenizers",
         "fastgenome.training",
@@ -40,6 +42,7 @@ setup(
         "fastgenome": ["py.typed", "_core.pyi"],
         "fastgenome.models": ["published_figures.json"],
         "fastgenome.models.tiny_weights": ["config.json", "model.safetensors"],
+        "fastgenome.plotting.igv": ["igv.min.js", "page.js", "LICENSE", "README.md"],
     },
     ext_modules=[core],
 )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastgenome.features import KmerFrequency as KmerFrequency
     from fastgenome.features import ZCurve as ZCurve
     from fastgenome.models import load as load
+    from fastgenome.plotting.track_plot import plot_track as plot_track
     from fastgenome.prediction import Predictor as Predictor
     from fastgenome.scoring.genome import score_genome as score_genome
     from fastgenome.scoring.jobs import RunOptions as RunOptions
@@ -60,6 +61,7 @@ _HOME = {
     "finetune": "fastgenome.training.finetune",
     "load": "fastgenome.models",
     "load_tokenizer": "fastgenome.tokenizers",
+    "plot_track": "fastgenome.plotting.track_plot",
     "pretrain": "fastgenome.training.pretrain",
     "saturate": "fastgenome.scoring.saturation",
     "score_genome": "fastgenome.scoring.genome",
@@ -92,6 +94,7 @@ __all__ = [  # noqa: RUF022 - in plain alphabetical order
     "finetune",
     "load",
     "load_tokenizer",
+    "plot_track",
     "pretrain",
     "saturate",
     "score_genome",

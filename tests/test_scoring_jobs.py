@@ -332,6 +332,38 @@ def test_score_genome_never_leaves_a_file_that_looks_complete(
         pytest.fail("no run ended well")
 
 
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import fastgenome as fg
+place, out = Path(sys.argv[1]), Path(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), -1))
+fg.score_genome(place / "predictor", place / "genome.fa", out=out, window=60, stride=20,
+                run=fg.RunOptions(workers=1, folder=Path(sys.argv[4])))
+"""
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".bw", ".bedgraph", ".bedgraph.gz", ".bed", ".tsv.gz"])
+def test_score_genome_whose_writes_fail_leaves_no_output(
+    ending: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tmp_path / f"whole{ending}"
+    score(place, whole)
+    size = whole.stat().st_size
+    shards = tmp_path / "shards"
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "remove", lambda self: None)
+        # Shards are there already, so that only the output meets the limit.
+        score(place, tmp_path / f"first{ending}", folder=shards)
+    for limit in (size // 2, size - 1):
+        out = tmp_path / f"{limit}{ending}"
+        command = [sys.executable, "-c", LIMITED, str(place), str(out), str(limit), str(shards)]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert run.returncode != 0, limit
+        assert not out.exists()
+        assert not [path for path in tmp_path.iterdir() if path.name.endswith(".partial")]
+
+
 def test_score_genome_in_a_read_only_folder_fails_before_any_work(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

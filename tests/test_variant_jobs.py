@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,25 @@ def test_score_variants_leaves_a_foreign_folder_alone(
     (folder / "thesis.txt").unlink()
     fg.score_variants(predictor, source, genome, out=tmp_path / "out.vcf", window=WINDOW, run=run)
     assert not folder.exists()
+
+
+def test_score_variants_needs_no_more_memory_for_more_variants(
+    predictor: fg.Predictor, genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allele_table, "_SHARD_ALLELES", 500)
+    genome = write(tmp_path / "acgt.fa", ">1\n" + "ACGT" * 100 + "\n")
+    peaks = []
+    for name, n in (("first", 2_000), ("few", 2_000), ("many", 20_000)):
+        lines = [Line("1", 101 + 4 * (i % 50), f"v{i}", "A", ("C", "<DEL>")) for i in range(n)]
+        source = write(tmp_path / f"{name}.vcf", vcf(lines))
+        del lines
+        tracemalloc.start()
+        outs = [tmp_path / f"{name}.out.vcf.gz", tmp_path / f"{name}.out.tsv"]
+        fg.score_variants(predictor, source, genome, out=outs, window=WINDOW, run=ONE)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # The report keeps the first 1,000 rejects of either; the first run also loads modules.
+    assert peaks[2] < 1.2 * peaks[1]
 
 
 def test_score_variants_sees_a_damaged_table_of_alleles(

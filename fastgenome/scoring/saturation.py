@@ -14,10 +14,18 @@ from fastgenome.errors import ArgumentError
 from fastgenome.genome import Genome
 from fastgenome.regions import Region, parse_region
 from fastgenome.scoring.allele_job import AlleleJob, AlleleOptions, VariantReport, check_outputs
+from fastgenome.scoring.allele_scores import figure_names
 from fastgenome.scoring.contig_names import ContigNames
 from fastgenome.scoring.genome_work import open_genome
 from fastgenome.scoring.jobs import RunOptions, file_sha256, write_json
-from fastgenome.scoring.saturation_picture import MOST_BASES, PICTURE_ENDINGS, draw_saturation, import_figure
+from fastgenome.scoring.saturation_picture import (
+    MOST_BASES,
+    MOST_PANELS,
+    PICTURE_ENDINGS,
+    draw_saturation,
+    drawn_figures,
+    import_figure,
+)
 from fastgenome.scoring.scorer import Scorer, as_scorer
 from fastgenome.scoring.variant_files import TABLE_ENDINGS, write_table
 from fastgenome.scoring.window_plan import Strand
@@ -99,16 +107,21 @@ def _prepare(
     _check_region(region, opened)
     if picture is not None:
         check_outputs((picture,), PICTURE_ENDINGS, (opened.path,))
-        if region.end - region.start > MOST_BASES:
-            raise ArgumentError(
-                f"region {region} has {region.end - region.start:,} bases; a picture shows at most "
-                f"{MOST_BASES:,}: draw a part of it, or write the table alone"
-            )
-        import_figure()
+        _check_picture(region, scorer)
     names = [str(path) for path in paths]
     outputs = {"files": names, "picture": None if picture is None else str(picture)}
     digests = {"region": str(region), "genome": file_sha256(opened.path)}
     return AlleleJob(scorer, opened, options, digests, outputs, paths[0])
+
+
+def _check_picture(region: Region, scorer: Scorer) -> None:
+    bases, panels = region.end - region.start, len(drawn_figures(figure_names(scorer.columns)))
+    if bases > MOST_BASES or panels > MOST_PANELS:
+        raise ArgumentError(
+            f"a picture shows at most {MOST_BASES:,} bases and {MOST_PANELS} scores; the region has "
+            f"{bases:,} and the predictor {panels}: draw a part of the region, or write the table alone"
+        )
+    import_figure()
 
 
 def _check_region(region: Region, genome: Genome) -> None:

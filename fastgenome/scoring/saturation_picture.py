@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PICTURE_ENDINGS = (".png", ".svg")
-MOST_BASES = 2000
+MOST_BASES, MOST_PANELS = 2000, 24
 
 _BASES = "ACGT"
 _DOTS_PER_INCH = 150
@@ -35,6 +35,11 @@ def import_figure() -> Any:
     return Figure
 
 
+def drawn_figures(figures: Sequence[str]) -> list[str]:
+    """Those that a picture shows: what the changes make of each score, or the cosine distance."""
+    return [name for name in figures if name.endswith("_delta")] or list(figures[:1])
+
+
 def draw_saturation(path: Path, region: Region, tables: Iterable[pa.Table], figures: Sequence[str]) -> None:
     """Draw one panel for each score: bases of the region across, A, C, G, T up, alternative − reference.
 
@@ -45,9 +50,9 @@ def draw_saturation(path: Path, region: Region, tables: Iterable[pa.Table], figu
         path: .png or .svg.
         region: at most `MOST_BASES` long.
         tables: scored changes, see `AlleleWork`.
-        figures: their names; those that end in "_delta", or else the first, are drawn.
+        figures: their names; at most `MOST_PANELS` are drawn, see `drawn_figures`.
     """
-    drawn = [name for name in figures if name.endswith("_delta")] or list(figures[:1])
+    drawn = drawn_figures(figures)
     values, genome = _grids(region, tables, drawn)
     length = region.end - region.start
     width = min(_MOST_WIDTH, max(_LEAST_WIDTH, 1.5 + _BASE_WIDTH * length))

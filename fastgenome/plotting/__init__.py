@@ -1,0 +1,1 @@
+"""Pictures and pages of score tracks and genes along a genome."""

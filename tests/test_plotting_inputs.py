@@ -1,0 +1,284 @@
+"""What tracks and genes are read as, against definitions written out base by base; what is refused."""
+
+import gzip
+import itertools
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from plotting_files import (
+    GENES,
+    Rows,
+    expanded,
+    per_base,
+    random_rows,
+    write_bedgraph,
+    write_bigwig,
+    write_parquet,
+)
+
+from fastgenome.errors import ArgumentError, InputError, TruncatedInputError
+from fastgenome.plotting import score_files
+from fastgenome.plotting.gene_models import Gene, pack_rows, read_genes
+from fastgenome.plotting.locus import Locus, parse_locus, within
+from fastgenome.plotting.score_files import read_scores
+from fastgenome.plotting.segments import binned, segments_of
+
+pytest.importorskip("pyBigWig", reason="pyBigWig is not installed")
+
+LENGTHS = {"one": 2000, "two": 300}
+LOCUS = Locus("one", 130, 1777)
+
+
+@pytest.fixture
+def rows() -> Rows:
+    return random_rows(0, 2000) + random_rows(1, 300, "two")
+
+
+@pytest.fixture
+def bigwig(tmp_path: Path, rows: Rows) -> Path:
+    return write_bigwig(tmp_path / "scores.bw", rows, LENGTHS)
+
+
+@pytest.fixture
+def gtf(tmp_path: Path) -> Path:
+    path = tmp_path / "genes.gtf"
+    path.write_text(GENES)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "locus"),
+    [
+        ("IV:1-100", Locus("IV", 0, 100)),
+        ("IV:7-7", Locus("IV", 6, 7)),
+        (" chr1:1,001-20,000 ", Locus("chr1", 1000, 20000)),
+        ("HLA-A*01:01:5-9", Locus("HLA-A*01:01", 4, 9)),
+        ("IV", Locus("IV", 0, 2**63 - 1)),
+    ],
+)
+def test_parse_locus_counts_from_one(text: str, locus: Locus) -> None:
+    assert parse_locus(text) == locus
+    if locus.end < 2**63 - 1:
+        assert parse_locus(str(locus)) == locus
+
+
+@pytest.mark.parametrize("text", ["", "IV:", "IV:5", "IV:0-5", "IV:9-8", "IV:-5", ":1-2-"])
+def test_parse_locus_refuses_what_names_no_bases(text: str) -> None:
+    with pytest.raises(ArgumentError, match="region"):
+        parse_locus(text)
+
+
+def test_within_ends_a_whole_contig_and_refuses_the_outside() -> None:
+    assert within(parse_locus("one"), LENGTHS, "f", exact=True) == Locus("one", 0, 2000)
+    assert within(Locus("one", 1999, 2000), LENGTHS, "f", exact=True) == Locus("one", 1999, 2000)
+    assert within(Locus("one", 1999, 2001), LENGTHS, "f", exact=False).end == 2001
+    for locus, exact in [(Locus("one", 0, 2001), True), (Locus("one", 2000, 2001), False)]:
+        with pytest.raises(ArgumentError, match=r"2,000|2,001"):
+            within(locus, LENGTHS, "f", exact=exact)
+    with pytest.raises(ArgumentError, match="no contig 'six'; it has one, two"):
+        within(Locus("six", 0, 1), LENGTHS, "f", exact=True)
+
+
+@pytest.mark.parametrize("piece", [1 << 20, 100])
+def test_read_scores_equals_what_pybigwig_reads(
+    bigwig: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    import pyBigWig
+
+    monkeypatch.setattr(score_files, "_BASES_AT_A_TIME", piece)
+    found = read_scores(bigwig, [LOCUS, Locus("two", 0, 300)])
+    assert (found.lengths, found.exact, [track.name for track in found.tracks]) == (LENGTHS, True, ["scores"])
+    # Pieces are cut, and nothing is read twice.
+    one = found.tracks[0].intervals["one"]
+    assert (one.starts[1:] >= one.ends[:-1]).all()
+    with pyBigWig.open(str(bigwig)) as file:
+        for contig, start, end in (LOCUS, ("two", 0, 300)):
+            locus = Locus(contig, start, end)
+            ours = expanded(found.tracks[0].segments(locus), start, end)
+            np.testing.assert_array_equal(ours, np.array(file.values(contig, start, end)))
+            assert 0.1 < np.isnan(ours).mean() < 0.9
+
+
+@pytest.mark.parametrize("ending", [".bw", ".bedgraph", ".bg.gz", ".parquet"])
+def test_read_scores_gives_the_same_from_every_format(tmp_path: Path, rows: Rows, ending: str) -> None:
+    path = tmp_path / f"scores{ending}"
+    if ending == ".bw":
+        write_bigwig(path, rows, LENGTHS)
+    elif ending == ".parquet":
+        write_parquet(path, random.Random(0).sample(rows, len(rows)))
+    else:
+        write_bedgraph(path, random.Random(0).sample(rows, len(rows)))
+    part, whole = read_scores(path, [LOCUS]), read_scores(path)
+    for found in (part, whole):
+        segments = found.tracks[0].segments(LOCUS)
+        np.testing.assert_array_equal(expanded(segments, *LOCUS[1:]), per_base(rows, *LOCUS))
+    assert set(part.tracks[0].intervals) == {"one"}
+    assert set(whole.tracks[0].intervals) == {"one", "two"}
+    last = {name: max(end for contig, _, end, _ in rows if contig == name) for name in LENGTHS}
+    assert whole.lengths == part.lengths == (LENGTHS if ending == ".bw" else last)
+
+
+def test_read_scores_of_parquet_takes_columns_and_leaves_missing_values_out(tmp_path: Path) -> None:
+    rows = random_rows(2, 2000)
+    holes = [None if i % 3 == 0 else value for i, (*_, value) in enumerate(rows)]
+    more = {
+        "count": list(range(len(rows))),
+        "text": ["x"] * len(rows),
+        "holes": holes,
+        "contig": pa.array([row[0] for row in rows]).dictionary_encode(),
+    }
+    path = write_parquet(tmp_path / "t.parquet", rows, **more)
+    assert [track.name for track in read_scores(path, [LOCUS]).tracks] == ["score", "count", "holes"]
+    (track,) = read_scores(path, [LOCUS], columns=["holes"]).tracks
+    kept = [row for row, value in zip(rows, holes, strict=True) if value is not None]
+    np.testing.assert_array_equal(expanded(track.segments(LOCUS), *LOCUS[1:]), per_base(kept, *LOCUS))
+    for wrong, message in (("nothing", "no column 'nothing'"), ("text", "holds no scores")):
+        with pytest.raises(InputError, match=message):
+            read_scores(path, [LOCUS], columns=[wrong])
+
+
+def test_overlapping_windows_have_their_mean() -> None:
+    rows = random_rows(3, 2000, overlap=True)
+    starts, ends, values = (np.array(column) for column in list(zip(*rows, strict=True))[1:])
+    segments = segments_of(starts, ends, values, LOCUS)
+    expected = per_base(rows, *LOCUS)
+    assert len(rows) > 100
+    np.testing.assert_allclose(expanded(segments, *LOCUS[1:]), expected, rtol=0, atol=1e-12)
+
+
+def test_infinite_scores_are_left_blank_and_counted() -> None:
+    values = np.array([1.0, np.inf, np.nan, -np.inf, 2.0])
+    starts = np.arange(5) * 10
+    segments = segments_of(starts, starts + 10, values, Locus("one", 0, 45))
+    assert segments.infinite == 2
+    assert segments.values.tolist() == [1.0, 2.0]
+    assert (segments.starts.tolist(), segments.ends.tolist(), segments.bases) == ([0, 40], [10, 45], 15)
+
+
+@pytest.mark.parametrize("count", [1, 7, 100, 1647, 5000])
+def test_binned_equals_the_definition(rows: Rows, count: int) -> None:
+    starts, ends, values = (np.array(column) for column in list(zip(*rows, strict=True))[1:])
+    one = np.array([row[0] == "one" for row in rows])
+    bins = binned(segments_of(starts[one], ends[one], values[one], LOCUS), LOCUS, count)
+    bases = per_base(rows, *LOCUS)
+    edges = sorted({LOCUS.start + (LOCUS.end - LOCUS.start) * i // count for i in range(count + 1)})
+    expected = [
+        (a, b, np.nanmean(piece), np.nanmin(piece), np.nanmax(piece))
+        for a, b in itertools.pairwise(edges)
+        if not np.isnan(piece := bases[a - LOCUS.start : b - LOCUS.start]).all()
+    ]
+    np.testing.assert_allclose(np.stack(bins, axis=1), expected, rtol=0, atol=1e-10)
+
+
+def test_read_genes_equals_the_definition(gtf: Path) -> None:
+    assert read_genes(gtf, [Locus("one", 0, 2000)]) == [
+        Gene("G1", "ABC1", "one", 100, 400, "+", ((100, 250), (300, 400))),
+        Gene("G2", "G2", "one", 350, 700, "-", ((350, 700),)),
+        Gene("G3", "x<y & $z$", "one", 899, 901, ".", ((899, 901),)),
+    ]
+    zipped = gtf.with_name("genes.gtf.gz")
+    zipped.write_bytes(gzip.compress(gtf.read_bytes()))
+    names = {(400, 899): ["G2"], (399, 400): ["G1", "G2"], (700, 899): [], (900, 950): ["G3"]}
+    for (start, end), expected in names.items():
+        assert [gene.id for gene in read_genes(zipped, [Locus("one", start, end)])] == expected
+    several = read_genes(gtf, [Locus("two", 0, 9), Locus("one", 800, 950)])
+    assert [gene.name for gene in several] == ["ELSE", "x<y & $z$"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('one\tm\tgene\t1\t9\t.\t+\tgene_id "a";', "8 fields"),
+        ('one\tm\tgene\tx\t9\t.\t+\t.\tgene_id "a";', "start 'x'"),
+        ('one\tm\tgene\t0\t9\t.\t+\t.\tgene_id "a";', "start . and end . are no region"),
+        ('one\tm\tgene\t9\t8\t.\t+\t.\tgene_id "a";', "start . and end . are no region"),
+        ('six\tm\tCDS\t1\t9\t.\t?\t.\tgene_id "a";', "strand '\\?'"),
+        ('one\tm\texon\t1\t9\t.\t+\t.\tgene_name "a";', "an? exon without gene_id"),
+    ],
+)
+def test_read_genes_names_a_malformed_line(gtf: Path, line: str, message: str) -> None:
+    gtf.write_text(GENES + line + "\n" + GENES)
+    with pytest.raises(InputError, match=f"{gtf.name}, line 11: {message}"):
+        read_genes(gtf, [Locus("one", 0, 2000)])
+
+
+def test_read_genes_refuses_other_names_of_contigs(gtf: Path) -> None:
+    with pytest.raises(InputError, match="no line about chrone; it has one, two"):
+        read_genes(gtf, [Locus("chrone", 0, 10)])
+
+
+def test_read_genes_finds_the_genes_of_yeast(data_dir: Path) -> None:
+    path = data_dir / "yeast_genome" / "Saccharomyces_cerevisiae.R64-1-1.96.gtf.gz"
+    with gzip.open(path, "rt") as file:
+        lines = [line.rstrip("\n").split("\t") for line in file if not line.startswith("#")]
+    contigs = dict.fromkeys(line[0] for line in lines)
+    expected = sorted(
+        (line[0], int(line[3]) - 1, int(line[4]), line[6], re.search('gene_id "(.*?)"', line[8])[1])  # type: ignore[index]
+        for line in lines
+        if line[2] == "gene"
+    )
+    genes = read_genes(path, [Locus(contig, 0, 10**9) for contig in contigs])
+    assert sorted((g.contig, g.start, g.end, g.strand, g.id) for g in genes) == expected
+    assert len(genes) == 7036
+    exons = sum(line[2] == "exon" for line in lines)
+    assert 7036 <= sum(len(gene.exons) for gene in genes) <= exons == 7416
+
+
+@pytest.mark.parametrize("gap", [0.0, 2.5])
+def test_pack_rows_never_overlaps_and_wastes_no_row(gap: float) -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(50):
+        starts = rng.integers(0, 100, 30)
+        spans = [(float(s), float(s + size)) for s, size in zip(starts, rng.integers(1, 20, 30), strict=True)]
+        rows = pack_rows(spans, gap)
+        for row in set(rows):
+            members = sorted(span for span, r in zip(spans, rows, strict=True) if r == row)
+            assert all(a[1] + gap <= b[0] for a, b in itertools.pairwise(members))
+        depth = max(sum(a <= s < b + gap for a, b in spans) for s, _ in spans)
+        assert max(rows) + 1 == depth
+    assert pack_rows([]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.bw", b"no bigWig at all", "is no bigWig file"),
+        ("t.bw", b"", "is no bigWig file"),
+        ("t.bw", b"\x26\xfc\x8f\x88" + bytes(200) + b"\x26\xfc\x8f\x88", "cannot be read as bigWig"),
+        ("t.parquet", b"PAR1 and no more", "cannot be read as Parquet"),
+        ("t.bedgraph", b"one\t1\t2\t3\none\t5\t2\t3\n", "t.bedgraph, line 2: start 5 and end 2"),
+        ("t.bedgraph", b"one\t1\t2\n", "t.bedgraph, line 1: expected contig, start, end and a score"),
+        ("t.bedgraph", b"one\t1\t2\tx\n", "t.bedgraph, line 1: expected contig, start, end and a score"),
+    ],
+)
+def test_read_scores_refuses_damage(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_scores(tmp_path / name)
+
+
+@pytest.mark.parametrize("kept", [0.01, 0.3, 0.6, 0.9, 0.999])
+def test_read_scores_refuses_a_bigwig_cut_short(bigwig: Path, kept: float) -> None:
+    content = bigwig.read_bytes()
+    bigwig.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(TruncatedInputError, match="is cut short"):
+        read_scores(bigwig, [LOCUS])
+
+
+def test_read_scores_of_parquet_names_wrong_places(tmp_path: Path) -> None:
+    rows = random_rows(2, 500)
+    contigs, starts, *_ = (list(column) for column in zip(*rows, strict=True))
+    for column, values, message in [
+        ("start", [None, *starts[1:]], "start nan"),
+        ("end", [0, *starts[1:]], "end 0"),
+        ("start", [1.5, *starts[1:]], "holds double, not integers"),
+        ("contig", [None, *contigs[1:]], "without contig"),
+        ("contig", [4] * len(rows), "holds int64, not strings"),
+    ]:
+        path = write_parquet(tmp_path / "t.parquet", rows, **{column: values})
+        with pytest.raises(InputError, match=message):
+            read_scores(path)
