@@ -25,7 +25,9 @@ from fastgenome.cli import app
 from fastgenome.errors import ArgumentError, InputError
 from fastgenome.models import tiny
 from fastgenome.models.transformer import TransformerConfig
+from fastgenome.scoring import window_plan
 from fastgenome.scoring.scorer import Scorer, as_scorer
+from fastgenome.scoring.tracks import check_bigwig
 from fastgenome.scoring.window_plan import WindowOptions
 
 pyBigWig = pytest.importorskip("pyBigWig")
@@ -146,17 +148,19 @@ def test_score_genome_scores_each_window_as_if_alone(
     assert report.records.reasons == ({"too_short": 1} if edge == "skip" else {})
 
 
+@pytest.mark.parametrize("stride", [20, 50])
 def test_score_genome_writes_tracks_that_hold_the_numbers_of_the_table(
-    genome: Path, contigs: dict[str, str], of_features: fg.Predictor
+    stride: int, genome: Path, contigs: dict[str, str], of_features: fg.Predictor
 ) -> None:
     names = ["scores.parquet", "scores.bw", "scores.bedgraph.gz", "scores.bed", "scores.tsv"]
     outs = [genome.with_name(name) for name in names]
-    fg.score_genome(of_features, genome, out=outs, window=60, stride=20, edge="pad", run=HERE)
+    fg.score_genome(of_features, genome, out=outs, window=60, stride=stride, edge="pad", run=HERE)
     scores = read_scores(outs[0])
+    first, last = (60 - stride) // 2, (60 + stride) // 2
     bins = {
-        (name, start + 20, min(start + 40, len(contigs[name]))): value
+        (name, start + first, min(start + last, len(contigs[name]))): value
         for (name, start, _), value in scores.items()
-        if start + 20 < len(contigs[name])
+        if start + first < len(contigs[name])
     }
     with pyBigWig.open(str(outs[1])) as track:
         assert track.chroms() == {name: len(text) for name, text in contigs.items()}
@@ -176,6 +180,21 @@ def test_score_genome_writes_tracks_that_hold_the_numbers_of_the_table(
     rows = [line.split("\t") for line in outs[4].read_text().splitlines()]
     assert rows[0] == ["contig", "start", "end", "probability_1"]
     assert [np.float32(row[3]) for row in rows[1:]] == list(scores.values())
+
+
+@pytest.mark.parametrize("lost", [1, 4, 100, 0.5])
+def test_check_bigwig_finds_a_file_cut_short(lost: float, genome: Path, of_features: fg.Predictor) -> None:
+    out = genome.with_name("scores.bw")
+    fg.score_genome(of_features, genome, out=out, window=60, stride=20, run=HERE)
+    with pyBigWig.open(str(out)) as track:
+        covered = track.header()["nBasesCovered"]
+    check_bigwig(out, out, covered)
+    with pytest.raises(OSError, match=r"scores\.bw could not be written"):
+        check_bigwig(out, out, covered + 1)
+    content = out.read_bytes()
+    out.write_bytes(content[: int(len(content) * lost) if lost < 1 else -int(lost)])
+    with pytest.raises(OSError, match=r"scores\.bw could not be written"):
+        check_bigwig(out, out, covered)
 
 
 def test_score_genome_writes_a_track_for_each_class(genome: Path) -> None:
@@ -208,9 +227,15 @@ def test_score_genome_reads_every_format_alike(
     assert len(set(found)) == 1
 
 
+@pytest.mark.parametrize("windows_of_a_shard", [2, 1000])
 def test_score_genome_scores_regions_and_their_aggregates(
-    genome: Path, contigs: dict[str, str], of_features: fg.Predictor
+    windows_of_a_shard: int,
+    genome: Path,
+    contigs: dict[str, str],
+    of_features: fg.Predictor,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(window_plan, "_SHARD_WINDOWS", windows_of_a_shard)
     bed = genome.with_name("regions.bed")
     bed.write_text(
         "chrB\t100\t260\tlate\nchrA\t5\t225\tfirst\nnone\t0\t90\nchrA\t0\t9999\nchrA\t30\t60\ttiny\n"
@@ -350,6 +375,18 @@ bed_line = st.one_of(
     ).map(lambda fields: "\t".join(map(str, fields))),
     st.sampled_from(["#comment", "track name=x", "", "chrA\t5", "chrA 10 300 name", "chrA\t1e2\t9", "\t\t"]),
 )
+
+
+@pytest.mark.parametrize(("max_n", "scored"), [(0.06, 0), (0.1, 1)])
+def test_max_n_does_not_count_what_fills_a_window_up(
+    max_n: float, scored: int, tmp_path: Path, of_gc: fg.Predictor
+) -> None:
+    # 5 of 55 bases, or 9 %, are unknown, and 45 more are missing.
+    genome = write_fasta(tmp_path / "genome.fa", {"a": "A" * 50 + "N" * 5})
+    report = fg.score_genome(
+        of_gc, genome, out=tmp_path / "s.tsv", window=100, edge="pad", max_n=max_n, run=HERE
+    )
+    assert (report.windows.n_in, report.windows.n_scored) == (1, scored)
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -219,6 +219,16 @@ def test_saturate_refuses_what_it_cannot_do(
     assert not list(tmp_path.glob("x.*"))
 
 
+def test_saturate_refuses_a_picture_of_too_many_scores(
+    predictor: fg.Predictor, genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastgenome.scoring.saturation.MOST_PANELS", 0)
+    arguments = {"out": tmp_path / "x.tsv", "window": WINDOW, "run": ONE}
+    with pytest.raises(ArgumentError, match="and 0 scores"):
+        fg.saturate(predictor, genome, "chr2:1-9", picture=tmp_path / "x.png", **arguments)
+    assert fg.saturate(predictor, genome, "chr2:1-9", **arguments).n_scored == 27
+
+
 def test_saturate_names_the_extra_that_pictures_need(
     predictor: fg.Predictor, genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

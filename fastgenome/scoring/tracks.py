@@ -164,7 +164,7 @@ def _bigwig(
             yield write
         finally:
             file.close()
-        _check_bigwig(hidden, path, covered)
+        check_bigwig(hidden, path, covered)
 
 
 def _steady(starts: NDArray[np.int64], whole: NDArray[np.bool_], stride: int) -> Iterator[tuple[int, int]]:
@@ -177,8 +177,9 @@ def _steady(starts: NDArray[np.int64], whole: NDArray[np.bool_], stride: int) ->
         yield int(stretch[0]), int(stretch[-1]) + 1
 
 
-def _check_bigwig(hidden: Path, path: Path, covered: int) -> None:
+def check_bigwig(hidden: Path, path: Path, covered: int) -> None:
     """OSError unless the file holds what was written; its library does not report a full disk."""
+    # A file cut short must not be opened: the library would read beyond its end.
     pyBigWig = _import_pybigwig()
     with hidden.open("rb") as file:
         file.seek(-min(4, hidden.stat().st_size), 2)
