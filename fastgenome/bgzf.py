@@ -5,7 +5,7 @@ import io
 import os
 import zlib
 from functools import lru_cache
-from typing import BinaryIO
+from typing import IO
 
 from fastgenome.errors import InputError, TruncatedInputError
 
@@ -122,7 +122,7 @@ class BgzfWriter:
         level: of compression, 0 to 9.
     """
 
-    def __init__(self, file: BinaryIO, *, level: int = 6) -> None:
+    def __init__(self, file: IO[bytes], *, level: int = 6) -> None:
         self._file = file
         self._level = level
         self._pending = bytearray()

@@ -56,7 +56,7 @@ def allele_figures(scorer: Scorer, windows: AlleleWindows, strand: Strand) -> ND
 
 
 def _mean(parts: list[Scores]) -> Scores:
-    return parts[0] if len(parts) == 1 else (parts[0] + parts[1]) / 2
+    return parts[0] if len(parts) == 1 else (parts[0] + parts[1]) / np.float32(2)
 
 
 def _distances(before: Scores, after: Scores) -> Scores:

@@ -170,9 +170,8 @@ def _convert_to_bcf(
         for _ in reader:
             pass
         header = str(reader.header).encode().splitlines(keepends=True)
-    hidden_name = {"prefix": f".{path.name}.", "suffix": ".partial"}
     with (
-        tempfile.NamedTemporaryFile(dir=path.parent, **hidden_name) as file,
+        tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as file,
         open_lines(source) as (_, lines),
     ):
         text = BgzfWriter(file, level=1)
