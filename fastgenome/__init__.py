@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from fastgenome.prediction import Predictor as Predictor
     from fastgenome.scoring.genome import score_genome as score_genome
     from fastgenome.scoring.jobs import RunOptions as RunOptions
+    from fastgenome.scoring.saturation import saturate as saturate
+    from fastgenome.scoring.variants import score_variants as score_variants
     from fastgenome.sequences import ReadOptions as ReadOptions
     from fastgenome.tokenizers import Tokens as Tokens
     from fastgenome.tokenizers import load_tokenizer as load_tokenizer
@@ -61,7 +63,9 @@ _HOME = {
     "load_tokenizer": "fastgenome.tokenizers",
     "plot_track": "fastgenome.plotting.track_plot",
     "pretrain": "fastgenome.training.pretrain",
+    "saturate": "fastgenome.scoring.saturation",
     "score_genome": "fastgenome.scoring.genome",
+    "score_variants": "fastgenome.scoring.variants",
     "sweep": "fastgenome.training.sweep",
     "track_emissions": "fastgenome.emissions",
 }
@@ -92,7 +96,9 @@ __all__ = [  # noqa: RUF022 - in plain alphabetical order
     "load_tokenizer",
     "plot_track",
     "pretrain",
+    "saturate",
     "score_genome",
+    "score_variants",
     "sweep",
     "track_emissions",
 ]

@@ -1,10 +1,11 @@
-"""Blocked gzip (BGZF) read at any place: each block is a whole gzip member of at most 64 KiB."""
+"""Blocked gzip (BGZF), read at any place and written: each block is a whole gzip member of up to 64 KiB."""
 
 import bisect
 import io
 import os
 import zlib
 from functools import lru_cache
+from typing import IO
 
 from fastgenome.errors import InputError, TruncatedInputError
 
@@ -12,6 +13,8 @@ _HEADER_BYTES = 18
 _EMPTY_BLOCK = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 # Of 64 KiB each; windows that follow one another lie in the same block.
 _KEPT_BLOCKS = 256
+# Less than 64 KiB, so that bytes that cannot be compressed fit into a block too.
+_BLOCK_BYTES = 0xFF00
 
 
 def is_bgzf(head: bytes) -> bool:
@@ -57,6 +60,10 @@ class BgzfFile:
             parts.append(part)
             offset += len(part)
         return b"".join(parts)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
     def _stat(self) -> tuple[int, int]:
         status = os.fstat(self._file.fileno())
@@ -105,3 +112,40 @@ class BgzfFile:
         if len(block) != self._starts[index + 1] - self._starts[index]:
             raise InputError(f"{self._path} holds a damaged block at byte {offset}: its size is another")
         return block
+
+
+class BgzfWriter:
+    """Bytes written as BGZF to an open file, which stays open; the same bytes give the same file.
+
+    Args:
+        file: what the blocks go to.
+        level: of compression, 0 to 9.
+    """
+
+    def __init__(self, file: IO[bytes], *, level: int = 6) -> None:
+        self._file = file
+        self._level = level
+        self._pending = bytearray()
+
+    def write(self, data: bytes) -> None:
+        """Append bytes; they reach the file in whole blocks."""
+        self._pending += data
+        if len(self._pending) >= _BLOCK_BYTES:
+            whole = len(self._pending) // _BLOCK_BYTES * _BLOCK_BYTES
+            for first in range(0, whole, _BLOCK_BYTES):
+                self._write_block(self._pending[first : first + _BLOCK_BYTES])
+            del self._pending[:whole]
+
+    def close(self) -> None:
+        """Write what is left and the empty block that marks the end."""
+        if self._pending:
+            self._write_block(self._pending)
+            self._pending.clear()
+        self._file.write(_EMPTY_BLOCK)
+
+    def _write_block(self, data: bytearray) -> None:
+        deflate = zlib.compressobj(self._level, wbits=-15)
+        body = deflate.compress(data) + deflate.flush()
+        size = _HEADER_BYTES + len(body) + 8
+        self._file.write(_EMPTY_BLOCK[:16] + (size - 1).to_bytes(2, "little") + body)
+        self._file.write(zlib.crc32(data).to_bytes(4, "little") + len(data).to_bytes(4, "little"))

@@ -35,6 +35,7 @@ from fastgenome.cli_options import (
 from fastgenome.cli_output import Output, command
 from fastgenome.cli_plot import plot
 from fastgenome.cli_score import score
+from fastgenome.cli_variants import variants
 from fastgenome.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ def pretrain(
         output.add(f"model saved in {out}", out=str(out))
 
 
-for _command in (finetune, score, models, verify, convert, plot):
+for _command in (finetune, score, variants, models, verify, convert, plot):
     app.command()(_command)
 
 

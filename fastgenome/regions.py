@@ -1,5 +1,6 @@
-"""Windows over long sequences: where they lie, and records cut into them."""
+"""Windows over long sequences: where they lie, and records cut into them; regions from texts."""
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -14,6 +15,36 @@ class Window(NamedTuple):
     start: int
     end: int
     sequence: str
+
+
+class Region(NamedTuple):
+    """A stretch of a contig; `start` and `end` are 0-based, half-open."""
+
+    contig: str
+    start: int
+    end: int
+
+    def __str__(self) -> str:
+        """As it is read by `parse_region`."""
+        return f"{self.contig}:{self.start + 1}-{self.end}"
+
+
+def parse_region(text: str) -> Region:
+    """Read a region such as "chr1:1,000-2,000", whose bases count from 1 and which holds its last one.
+
+    The last colon parts the contig from the bases, so that names of contigs may hold others.
+
+    Raises:
+        ArgumentError: the text is no region, or one without bases.
+    """
+    match = re.fullmatch(r"(.+):([0-9,]+)-([0-9,]+)", text.strip())
+    digits = [part.replace(",", "") for part in match.groups()[1:]] if match else []
+    if match is None or not all(digits) or not 1 <= int(digits[0]) <= int(digits[1]) < 2**63:
+        raise ArgumentError(
+            f"region {text!r}: expected contig:start-end with 1 <= start <= end, such as chr1:1000-2000; "
+            "bases count from 1, the end is in the region"
+        )
+    return Region(match[1], int(digits[0]) - 1, int(digits[1]))
 
 
 def windows(length: int, window: int, stride: int) -> list[tuple[int, int]]:

@@ -144,8 +144,11 @@ class ByteStream:
 
         Bytes that are not UTF-8 become \\xNN, so that no record is lost over a name.
         """
-        raw = io.BufferedReader(_ChunkFile(iter(self)), _READ_BYTES)
-        return io.TextIOWrapper(raw, encoding="utf-8-sig", errors="backslashreplace", newline="")
+        return io.TextIOWrapper(self.binary(), encoding="utf-8-sig", errors="backslashreplace", newline="")
+
+    def binary(self) -> io.BufferedReader:
+        """Return the stream as a binary file to read."""
+        return io.BufferedReader(_ChunkFile(iter(self)), _READ_BYTES)
 
     def close(self) -> None:
         """Close the file if this stream opened it."""

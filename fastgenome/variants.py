@@ -35,10 +35,10 @@ def read_variants(path: PathLike) -> Iterator[Variant]:
         TruncatedInputError: the file is cut short; plain VCF cut at the end of a line cannot be told.
         MissingExtraError: pysam is not installed.
     """
-    pysam = _import_pysam()
+    import_pysam()
     _check_whole(Path(path))
     try:
-        with pysam.VariantFile(str(path)) as file:
+        with open_hts(path) as file:
             for record in file:
                 alternatives = tuple(record.alts or ())
                 yield Variant(record.contig, record.start, record.id or "", record.ref, alternatives)
@@ -46,7 +46,33 @@ def read_variants(path: PathLike) -> Iterator[Variant]:
         raise InputError(f"cannot read {str(path)!r} as VCF or BCF: {error}") from error
 
 
-def _import_pysam() -> Any:
+def declared_contigs(path: PathLike) -> tuple[str, ...]:
+    """The contigs that the header of a VCF or BCF file declares; lines may name others.
+
+    Raises:
+        InputError, MissingExtraError: see `read_variants`.
+    """
+    import_pysam()
+    _check_whole(Path(path))
+    try:
+        with open_hts(path) as file:
+            return tuple(file.header.contigs)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {str(path)!r} as VCF or BCF: {error}") from error
+
+
+def open_hts(path: PathLike) -> Any:
+    """The file as pysam opens it, without htslib's complaint that there is no index, which none needs."""
+    pysam = import_pysam()
+    verbosity = pysam.set_verbosity(0)
+    try:
+        return pysam.VariantFile(str(path))
+    finally:
+        pysam.set_verbosity(verbosity)
+
+
+def import_pysam() -> Any:
+    """pysam, or MissingExtraError with the install line."""
     try:
         import pysam
     except ImportError as error:
@@ -66,6 +92,6 @@ def _check_whole(path: Path) -> None:
     if head.startswith(_GZIP_MAGIC):
         if len(head) >= 18 and not is_bgzf(head):
             raise InputError(f"{path} is gzip; compress it with bgzip")
-        BgzfFile(path)
+        BgzfFile(path).close()
     elif last != b"\n":
         raise TruncatedInputError(f"{path} is cut short: it does not end with a newline")

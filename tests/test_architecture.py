@@ -63,6 +63,7 @@ ROOMS = [
     ("cli_finetune", 5),
     ("cli_plot", 5),
     ("cli_score", 5),
+    ("cli_variants", 5),
     ("cli_settings", 5),
     ("cli", 5),
     ("__main__", 5),
@@ -184,7 +185,9 @@ def test_all_is_the_public_interface() -> None:
         "load_tokenizer",
         "plot_track",
         "pretrain",
+        "saturate",
         "score_genome",
+        "score_variants",
         "sweep",
         "track_emissions",
     ]

@@ -16,6 +16,8 @@ from fastgenome.errors import ArgumentError, CheckpointError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# What a job over variants reads its shards from; it stands in the folder before the job does.
+ALLELES = "alleles.parquet"
 _JOB = "job.json"
 _FORMAT = 1
 
@@ -129,10 +131,7 @@ class JobFolder:
         try:
             found = json.loads((self.path / _JOB).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            if not self.path.is_dir() or any(not _is_partial(entry) for entry in self.path.iterdir()):
-                raise ArgumentError(
-                    f"{str(self.path)!r} exists and is no folder of shards; remove it, or choose another"
-                ) from None
+            check_unused(self.path)
             return
         except (OSError, ValueError) as error:
             raise ArgumentError(f"{self.path / _JOB} cannot be read ({error}); remove the folder") from None
@@ -264,8 +263,15 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _is_partial(path: Path) -> bool:
-    return path.name.startswith(".") and path.name.endswith(".partial")
+def check_unused(path: Path) -> None:
+    """ArgumentError for a folder that holds something else than what a job puts there before its settings."""
+    if not path.is_dir() or any(not _is_early(entry) for entry in path.iterdir()):
+        raise ArgumentError(f"{str(path)!r} exists and is no folder of shards; remove it, or choose another")
+
+
+def _is_early(path: Path) -> bool:
+    """Whether a file may stand in a folder of shards before its settings do."""
+    return path.name == ALLELES or (path.name.startswith(".") and path.name.endswith(".partial"))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,0 +1,173 @@
+"""Every single-base change of a region scored: which of its bases a score hangs on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastgenome.emissions import track_emissions
+from fastgenome.errors import ArgumentError
+from fastgenome.genome import Genome
+from fastgenome.regions import Region, parse_region
+from fastgenome.scoring.allele_job import AlleleJob, AlleleOptions, VariantReport, check_outputs
+from fastgenome.scoring.allele_scores import figure_names
+from fastgenome.scoring.contig_names import ContigNames
+from fastgenome.scoring.genome_work import open_genome
+from fastgenome.scoring.jobs import RunOptions, file_sha256, write_json
+from fastgenome.scoring.saturation_picture import (
+    MOST_BASES,
+    MOST_PANELS,
+    PICTURE_ENDINGS,
+    draw_saturation,
+    drawn_figures,
+    import_figure,
+)
+from fastgenome.scoring.scorer import Scorer, as_scorer
+from fastgenome.scoring.variant_files import TABLE_ENDINGS, write_table
+from fastgenome.scoring.window_plan import Strand
+from fastgenome.variants import Variant
+
+if TYPE_CHECKING:
+    from fastgenome.models.model import Model
+    from fastgenome.prediction import Predictor
+
+_BASES = "ACGT"
+# Fetched at a time.
+_STRETCH = 1 << 20
+
+
+def saturate(
+    scorer: Predictor | Model | Scorer | str | Path,
+    genome: Genome | str | Path,
+    region: str | Region,
+    *,
+    out: str | Path | Sequence[str | Path],
+    window: int = 512,
+    strand: Strand = "both",
+    max_n: float = 0.1,
+    picture: str | Path | None = None,
+    run: RunOptions | None = None,
+) -> VariantReport:
+    """Score every change of one base of a region to each of the three others.
+
+    Each base is compared in windows of its own, as `score_variants` does. Unknown bases of the region cannot
+    be changed: they are left out, and `n_records` counts the others.
+
+    Args:
+        scorer, window, strand, max_n, run: see `score_variants`.
+        genome: FASTA or 2bit.
+        region: "contig:start-end", whose bases count from 1 with the last one included, or a Region, which is
+            0-based, half-open; the contig by its name in the genome, or by another as `ContigNames` says.
+        out: one or more tables, .parquet, .tsv, .csv (.gz): a row for each change, as of `score_variants`, in
+            the order of the region, then of A, C, G, T.
+        picture: .png or .svg: a heat map of what each change makes of each score, or of the cosine distance
+            of the embeddings; needs the extra `plot`.
+
+    Returns:
+        VariantReport, which also lies beside the first output, with ".report.json" behind its name.
+
+    Raises:
+        ArgumentError: an argument does not fit, or the region does not lie within its contig.
+        MissingExtraError: a picture needs matplotlib.
+    """
+    run, started = run or RunOptions(), time.perf_counter()
+    place = parse_region(region) if isinstance(region, str) else region
+    options = AlleleOptions(window, strand, max_n)
+    paths = (Path(out),) if isinstance(out, str | Path) else tuple(map(Path, out))
+    drawn = None if picture is None else Path(picture)
+    with track_emissions() if run.emissions else nullcontext() as footprint:
+        job = _prepare(scorer, genome, place, paths, drawn, options)
+        report = VariantReport.of_earlier_run(job.report_path, job.digest)
+        if report is not None:
+            return report
+        report = _run(job, place, paths, drawn, run, started)
+    report = replace(report, footprint=footprint)
+    if report.outputs:
+        write_json(job.report_path, report.to_dict())
+    return report
+
+
+def _prepare(
+    source: Predictor | Model | Scorer | str | Path,
+    genome: Genome | str | Path,
+    region: Region,
+    paths: tuple[Path, ...],
+    picture: Path | None,
+    options: AlleleOptions,
+) -> AlleleJob:
+    """Check all arguments."""
+    scorer = source if isinstance(source, Scorer) else as_scorer(source)
+    scorer.check_window(options.window)
+    opened = genome if isinstance(genome, Genome) else open_genome(genome)
+    check_outputs(paths, TABLE_ENDINGS, (opened.path,))
+    _check_region(region, opened)
+    if picture is not None:
+        check_outputs((picture,), PICTURE_ENDINGS, (opened.path,))
+        _check_picture(region, scorer)
+    names = [str(path) for path in paths]
+    outputs = {"files": names, "picture": None if picture is None else str(picture)}
+    digests = {"region": str(region), "genome": file_sha256(opened.path)}
+    return AlleleJob(scorer, opened, options, digests, outputs, paths[0])
+
+
+def _check_picture(region: Region, scorer: Scorer) -> None:
+    bases, panels = region.end - region.start, len(drawn_figures(figure_names(scorer.columns)))
+    if bases > MOST_BASES or panels > MOST_PANELS:
+        raise ArgumentError(
+            f"a picture shows at most {MOST_BASES:,} bases and {MOST_PANELS} scores; the region has "
+            f"{bases:,} and the predictor {panels}: draw a part of the region, or write the table alone"
+        )
+    import_figure()
+
+
+def _check_region(region: Region, genome: Genome) -> None:
+    contig = ContigNames(genome.names).find(region.contig)
+    if contig.place < 0:
+        raise ArgumentError(
+            f"region {region}: {genome.path} has no contig {region.contig!r}; it has "
+            f"{', '.join(genome.names[:5])}{' …' if len(genome.names) > 5 else ''}"
+        )
+    length = int(genome.lengths[contig.place])
+    if not 0 <= region.start < region.end <= length:
+        raise ArgumentError(
+            f"region {region} does not lie within {region.contig}, which has {length:,} bases"
+        )
+
+
+def _run(
+    job: AlleleJob,
+    region: Region,
+    paths: tuple[Path, ...],
+    picture: Path | None,
+    run: RunOptions,
+    started: float,
+) -> VariantReport:
+    """Compute what is missing, and write the outputs unless this is a part of a job array."""
+    contigs = ContigNames(job.genome.names)
+    table, scored = job.compute(_changes(job.genome, region, contigs), contigs, run)
+    if scored is None:
+        return job.report(table, None, (), time.perf_counter() - started)
+    for path in paths:
+        write_table(path, scored.tables(), job.figures, job.described())
+    if picture is not None:
+        draw_saturation(picture, region, scored.tables(), job.figures)
+    written = paths if picture is None else (*paths, picture)
+    report = job.report(table, scored, written, time.perf_counter() - started)
+    write_json(job.report_path, report.to_dict())
+    scored.remove()
+    return report
+
+
+def _changes(genome: Genome, region: Region, contigs: ContigNames) -> Iterator[Variant]:
+    """The known bases of a region, each with its three changes."""
+    name = genome.names[contigs.find(region.contig).place]
+    for first in range(region.start, region.end, _STRETCH):
+        letters = genome.fetch(name, first, min(first + _STRETCH, region.end)).upper()
+        for position, base in enumerate(letters, first):
+            if base in _BASES:
+                others = tuple(other for other in _BASES if other != base)
+                yield Variant(region.contig, position, "", base, others)
