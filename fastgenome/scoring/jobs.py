@@ -190,7 +190,8 @@ class JobFolder:
 
     def remove(self) -> None:
         """Remove the job's files, the settings last, and the folder if nothing else is in it."""
-        for path in [*self.path.glob("shard-*"), *self.path.glob(".*.partial"), self.path / _JOB]:
+        shards, partial = self.path.glob("shard-*"), self.path.glob(".*.partial")
+        for path in [*shards, *partial, self.path / ALLELES, self.path / _JOB]:
             path.unlink(missing_ok=True)
         with suppress(OSError):
             self.path.rmdir()
