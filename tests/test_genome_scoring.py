@@ -4,9 +4,11 @@ import gzip
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +103,7 @@ def defined_scores(
     for name, text in contigs.items():
         for start in defined_windows(len(text), options):
             window = text[start : start + options.window].upper()
-            if window.count("N") > options.max_n * len(window):
+            if window.count("N") / len(window) > options.max_n:
                 continue
             padded = window.ljust(options.window, "N")
             strands = {"forward": [padded], "reverse": [padded[::-1].translate(COMPLEMENT)]}
@@ -355,6 +357,11 @@ def test_score_genome_writes_embeddings(tmp_path: Path, monkeypatch: pytest.Monk
     assert [group.attrs["contigs"][place] for place in group["contig"][:]] == ["first"] * 3 + ["second"] * 5
     of_table = np.array(parquet.read_table(outs[1])["embedding"].to_pylist(), dtype=np.float32)
     np.testing.assert_array_equal(of_table, group["embedding"][:])
+    again = {"out": outs, "window": 100, "stride": 50, "strand": "forward", "run": HERE}
+    assert fg.score_genome(model, genome, **again).earlier
+    shutil.rmtree(outs[0] / "embedding")
+    assert not fg.score_genome(model, genome, **again).earlier
+    assert zarr.open_group(str(outs[0]), mode="r")["embedding"].shape == (8, 768)
     with pytest.raises(ArgumentError, match=r"no track; use \.zarr"):
         fg.score_genome(model, genome, out=tmp_path / "x.bw", window=100, run=HERE)
 
@@ -376,6 +383,13 @@ bed_line = st.one_of(
     ).map(lambda fields: "\t".join(map(str, fields))),
     st.sampled_from(["#comment", "track name=x", "", "chrA\t5", "chrA 10 300 name", "chrA\t1e2\t9", "\t\t"]),
 )
+
+
+def test_max_n_is_a_share_and_not_a_product(tmp_path: Path, of_gc: fg.Predictor) -> None:
+    # 0.29 * 100 is less than 29 in floating point.
+    genome = write_fasta(tmp_path / "genome.fa", {"a": "A" * 71 + "N" * 29})
+    report = fg.score_genome(of_gc, genome, out=tmp_path / "s.tsv", window=100, max_n=0.29, run=HERE)
+    assert report.windows.n_scored == 1
 
 
 @pytest.mark.parametrize(("max_n", "scored"), [(0.06, 0), (0.1, 1)])
@@ -444,7 +458,7 @@ def test_score_genome_accounts_for_every_window(
         for start in defined_windows(len(text), options):
             letters_in = text[start : start + window].upper()
             unknown = sum(letter not in "ACGT" for letter in letters_in)
-            if unknown <= max_n * len(letters_in):
+            if Fraction(unknown, len(letters_in)) <= Fraction(str(max_n)):
                 scored.append((name, start, start + len(letters_in)))
     rows = [line.split("\t") for line in (tmp_path / "s.tsv").read_text().splitlines()[1:]]
     assert [(row[0], int(row[1]), int(row[2])) for row in rows] == scored
@@ -468,23 +482,34 @@ def test_score_genome_accounts_for_every_window(
         ({"out": "scores.doc"}, "is not known"),
         ({"out": []}, "one or more different files"),
         ({"out": "missing/folder/scores.npy"}, "is not known"),
+        ({"out": "missing/folder/scores.bw"}, "there is no folder"),
+        ({"out": "taken.parquet"}, "not a regular file"),
+        ({"out": "taken.zarr"}, "holds no zarr.json"),
     ],
 )
 def test_score_genome_refuses_what_does_not_fit(
     arguments: dict[str, Any], message: str, genome: Path, of_features: fg.Predictor, monkeypatch: Any
 ) -> None:
     monkeypatch.chdir(genome.parent)
+    for name in ("taken.parquet", "taken.zarr"):
+        genome.with_name(name).mkdir()
+        (genome.with_name(name) / "mine.txt").write_text("mine")
     usual: dict[str, Any] = {"out": "scores.parquet", "window": 60, "run": HERE}
     with pytest.raises(ArgumentError, match=message):
         fg.score_genome(of_features, genome, **(usual | arguments))
     assert not list(genome.parent.glob("scores*"))
 
 
-def test_score_genome_refuses_to_replace_the_genome(tmp_path: Path, of_features: fg.Predictor) -> None:
+def test_score_genome_refuses_to_replace_an_input(tmp_path: Path, of_features: fg.Predictor) -> None:
     genome = write_fasta(tmp_path / "genome.bed", {"a": letters(1, 300)})
-    with pytest.raises(ArgumentError, match="is the genome itself"):
+    with pytest.raises(ArgumentError, match="is an input itself"):
         fg.score_genome(of_features, genome, out=genome, window=60, run=HERE)
     assert genome.read_text().startswith(">a")
+    regions = tmp_path / "regions.bed"
+    regions.write_text("a\t0\t100\n")
+    with pytest.raises(ArgumentError, match="is an input itself"):
+        fg.score_genome(of_features, genome, out=regions, regions=regions, window=60, run=HERE)
+    assert regions.read_text() == "a\t0\t100\n"
 
 
 def test_scorer_digest_changes_with_what_the_numbers_depend_on(of_tiny: fg.Predictor) -> None:
@@ -501,6 +526,25 @@ def test_scorer_digest_changes_with_what_the_numbers_depend_on(of_tiny: fg.Predi
     assert trained("tiny", ()) is not None
     assert Scorer(trained("tiny", ())).sha256 != digest
     assert as_scorer(fg.load("tiny")).sha256 != digest
+
+
+def test_scorer_digest_of_a_forest_is_that_of_every_process(tmp_path: Path) -> None:
+    sequences = [letters(seed, 80) for seed in range(40)]
+    forest = fg.Probe(head=RandomForestClassifier(9, random_state=0))
+    predictor = fg.finetune(
+        (sequences, [i % 2 for i in range(40)]), model=None, method=forest, features=("gc",)
+    )
+    predictor.save(tmp_path / "forest")
+    script = (
+        "import sys\nimport fastgenome as fg\nfrom fastgenome.scoring.scorer import Scorer\n"
+        "print(Scorer(fg.Predictor.load(sys.argv[1], trusted=['sklearn.tree._tree.Tree'])).sha256)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "forest")]
+    digests = {subprocess.run(command, check=True, capture_output=True).stdout for _ in range(2)}
+    assert digests == {Scorer(predictor).sha256.encode() + b"\n"}
+    other = fg.Probe(head=RandomForestClassifier(9, random_state=1))
+    twin = fg.finetune((sequences, [i % 2 for i in range(40)]), model=None, method=other, features=("gc",))
+    assert Scorer(twin).sha256 != Scorer(predictor).sha256
 
 
 def test_score_command_writes_a_report(genome: Path, tmp_path: Path, of_features: fg.Predictor) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 import fastgenome as fg
 from fastgenome.errors import ArgumentError, CheckpointError
-from fastgenome.scoring import jobs, window_plan
+from fastgenome.scoring import engines, jobs, window_plan
 from fastgenome.scoring.engines import WorkerError
 from fastgenome.scoring.jobs import JobFolder
 
@@ -79,11 +79,15 @@ def test_score_genome_in_several_processes_gives_the_same_bytes(
 
 
 def test_score_genome_in_actors_of_ray_gives_the_same_bytes(
-    place: Path, tmp_path: Path, undisturbed: bytes
+    place: Path, tmp_path: Path, undisturbed: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray")
-    score(place, tmp_path / "ray.parquet", workers=2, engine="ray")
-    assert (tmp_path / "ray.parquet").read_bytes() == undisturbed
+    # More than this machine has cores: as many as there are.
+    monkeypatch.setattr(engines, "_default_workers", lambda work: 2)
+    for workers in (None, 2):
+        out = tmp_path / f"{workers}.parquet"
+        score(place, out, workers=workers, engine="ray")
+        assert out.read_bytes() == undisturbed
 
 
 def test_score_genome_as_a_job_array_gives_the_same_bytes(
@@ -255,6 +259,36 @@ def test_score_genome_runs_in_a_script_without_a_guard(place: Path, tmp_path: Pa
     run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     assert run.stdout == "once\n"
+
+
+class _Unopened:
+    """Work that cannot begin."""
+
+    n_shards = 3
+    amount, settings = _Dying.amount, _Dying.settings
+
+    def open(self) -> Any:
+        raise ArgumentError("the genome has moved")
+
+
+def test_run_job_says_why_workers_cannot_begin(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="the genome has moved"):
+        jobs.run_job(_Unopened(), tmp_path / "job", fg.RunOptions(workers=2), unit="shards")
+
+
+def test_job_folder_is_shared_by_parts_that_begin_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real = tmp_path / "job", jobs.check_unused
+
+    def meanwhile(folder: Path) -> None:
+        JobFolder.of(tmp_path / "other", _Dying())
+        (tmp_path / "other/job.json").rename(path / "job.json")
+        real(folder)
+
+    path.mkdir()
+    monkeypatch.setattr(jobs, "check_unused", meanwhile)
+    assert JobFolder.of(path, _Dying()).n_shards == 3
 
 
 RUN = """

@@ -14,7 +14,7 @@ from fastgenome.genome import Genome
 from fastgenome.scoring.scored_windows import ScoredWindows
 
 # By this file Zarr's format 3 marks a group: a folder that holds it may be replaced.
-_MARKER = "zarr.json"
+ZARR_MARKER = "zarr.json"
 _CHUNK_ROWS = 8192
 
 
@@ -35,7 +35,7 @@ def open_zarr(
         import zarr
     except ImportError as error:
         raise MissingExtraError("Zarr needs zarr: pip install 'fastgenome[zarr]'") from error
-    with atomic_folder(path, marker=_MARKER) as folder:
+    with atomic_folder(path, marker=ZARR_MARKER) as folder:
         group = zarr.open_group(str(folder), mode="w", zarr_format=3)
         group.attrs["contigs"] = list(genome.names)
         chunk = max(1, min(_CHUNK_ROWS, rows))

@@ -29,32 +29,36 @@ def compute_shards(
     """Compute and store shards; `done` are those that an earlier run stored."""
     if not shards:
         return
-    workers = min(len(shards), options.workers or _default_workers(work))
     before = sum(map(work.amount, done))
     total = before + sum(map(work.amount, shards))
     with progress_bar(f"scoring ({unit})", total, shown=options.progress, done=before) as advance:
-        for shard in _engine(options.engine, workers)(work, job, shards, workers):
+        for shard in _computed(work, job, shards, options):
             advance(work.amount(shard))
 
 
-def _engine(name: str, workers: int) -> Callable[[Work, JobFolder, list[int], int], Iterator[int]]:
-    if name == "ray":
-        return _with_ray
-    return _here if workers == 1 else _in_processes
+def _computed(work: Work, job: JobFolder, shards: list[int], options: RunOptions) -> Iterator[int]:
+    if options.engine == "ray":
+        return _with_ray(work, job, shards, options.workers)
+    workers = min(len(shards), options.workers or _default_workers(work))
+    return _here(work, job, shards) if workers == 1 else _in_processes(work, job, shards, workers)
+
+
+def _on_gpu(work: Work) -> bool:
+    return getattr(work, "device", "cpu") != "cpu"
 
 
 def _default_workers(work: Work) -> int:
-    if getattr(work, "device", "cpu") != "cpu":
+    if _on_gpu(work):
         return 1
     with suppress(AttributeError):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _here(work: Work, job: JobFolder, shards: list[int], workers: int) -> Iterator[int]:
+def _here(work: Work, job: JobFolder, shards: list[int]) -> Iterator[int]:
     """Compute in this process; a shard is written while the next is computed."""
+    compute = work.open()
     with _one_thread(), ThreadPoolExecutor(1) as writer:
-        compute = work.open()
         pending: tuple[int, Future[None]] | None = None
         for shard in shards:
             result = compute(shard)
@@ -101,7 +105,7 @@ def _main_hidden() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-_own: tuple[Callable[[int], Shard], JobFolder] | None = None
+_own: tuple[Callable[[int], Shard], JobFolder] | Exception | None = None
 
 
 def _begin(work: bytes, job: JobFolder) -> None:
@@ -115,19 +119,25 @@ def _begin(work: bytes, job: JobFolder) -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
+    try:
+        _own = pickle.loads(work).open(), job
+    except Exception as error:
+        # Raised here it would only tell that the process is gone.
+        _own = error
     _set_one_thread()
-    _own = pickle.loads(work).open(), job
 
 
 def _compute(shard: int) -> int:
     assert _own is not None
+    if isinstance(_own, Exception):
+        raise _own
     compute, job = _own
     job.store(shard, compute(shard))
     return shard
 
 
-def _with_ray(work: Work, job: JobFolder, shards: list[int], workers: int) -> Iterator[int]:
-    """Compute in actors of Ray; each holds the model once."""
+def _with_ray(work: Work, job: JobFolder, shards: list[int], wanted: int | None) -> Iterator[int]:
+    """Compute in actors of Ray, no more than there are cores, or GPUs; each holds the model once."""
     try:
         import ray
         from ray.util import ActorPool
@@ -136,12 +146,15 @@ def _with_ray(work: Work, job: JobFolder, shards: list[int], workers: int) -> It
     started = not ray.is_initialized()
     if started:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        local: dict[str, Any] = (
-            {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers, "include_dashboard": False}
-        )
-        ray.init(log_to_driver=False, **local)
+        own = {"num_cpus": wanted or _default_workers(work), "include_dashboard": False}
+        ray.init(log_to_driver=False, **({} if "RAY_ADDRESS" in os.environ else own))  # type: ignore[arg-type]
     try:
-        actor = ray.remote(num_cpus=1)(_Actor)
+        needs = "GPU" if _on_gpu(work) else "CPU"
+        free = int(ray.cluster_resources().get(needs, 0))  # type: ignore[no-untyped-call]
+        if not free:
+            raise WorkerError(f"the Ray cluster has no {needs}")
+        workers = min(len(shards), wanted or free, free)
+        actor = ray.remote(num_cpus=1, num_gpus=int(needs == "GPU"))(_Actor)
         shared = ray.put(work)
         pool = ActorPool([actor.remote(shared, job) for _ in range(workers)])
         yield from pool.map_unordered(lambda worker, shard: worker.compute.remote(shard), shards)
@@ -156,9 +169,9 @@ class _Actor:
     """A worker of Ray."""
 
     def __init__(self, work: Work, job: JobFolder) -> None:
-        _set_one_thread()
         self._compute = work.open()
         self._job = job
+        _set_one_thread()
 
     def compute(self, shard: int) -> int:
         self._job.store(shard, self._compute(shard))
@@ -169,6 +182,7 @@ class _Actor:
 
 
 def _set_one_thread() -> None:
+    """Of this process, for good; only libraries that are loaded already obey."""
     from threadpoolctl import threadpool_limits
 
     os.environ["FASTGENOME_THREADS"] = "1"

@@ -28,7 +28,15 @@ from fastgenome.scoring.genome_outputs import (
 )
 from fastgenome.scoring.genome_regions import Regions, contigs_of, regions_of
 from fastgenome.scoring.genome_work import GenomeWork, open_genome
-from fastgenome.scoring.jobs import JobFolder, RunOptions, file_sha256, job_digest, run_job, write_json
+from fastgenome.scoring.jobs import (
+    JobFolder,
+    RunOptions,
+    file_sha256,
+    folder_sha256,
+    job_digest,
+    run_job,
+    write_json,
+)
 from fastgenome.scoring.scored_windows import ScoredWindows, from_table, joined, to_table
 from fastgenome.scoring.scorer import as_scorer
 from fastgenome.scoring.tracks import bins_of, is_track
@@ -47,10 +55,10 @@ class GenomeReport:
 
     Attributes:
         job: digest of all that the results depend on, and of what the files show of them.
-        outputs: sha256 of each file that was written, "" of a folder; none for a part of a job array.
+        outputs: sha256 of each file or folder that was written; none for a part of a job array.
         records: the account of the contigs, or of the regions where there are any.
         windows: the account of the windows, without single rejections.
-        bases: of the genome that the windows of this job stand for, each counted once.
+        bases: that the windows stand for: of each the stride, or the window if it is shorter.
         seconds: wall-clock time of this run.
         footprint: energy and CO2e of this run, where they were tracked.
         earlier: an earlier run of the same job had written the outputs; its figures are given.
@@ -75,9 +83,11 @@ class GenomeReport:
 
     def summary(self) -> str:
         """Some lines for people."""
+        done = [self.records.summary("records"), self.windows.summary("windows")]
+        if not self.outputs:
+            done = ["a part of the job is stored; a run without --shard writes the outputs"]
         lines = [
-            self.records.summary("records"),
-            self.windows.summary("windows"),
+            *done,
             f"{self.bases / 1e6:.3f} Mbp in {self.seconds:.1f} s, "
             f"{self.bases / self.seconds / 1e3:,.0f} kbp/s",
         ]
@@ -187,16 +197,21 @@ class _GenomeJob:
         scorer.check_window(options.window)
         _check_aggregates(aggregates, bed)
         for path in paths:
-            check_output(path, scorer.columns, aggregated=bool(aggregates))
-            if same_file(path, Path(genome_path)):
-                raise ArgumentError(f"the output {str(path)!r} is the genome itself; choose another file")
+            for file in check_output(path, scorer.columns, aggregated=bool(aggregates)):
+                if same_file(file, Path(genome_path)) or (bed is not None and same_file(file, Path(bed))):
+                    raise ArgumentError(f"the output {str(file)!r} is an input itself; choose another file")
         genome = open_genome(genome_path)
         regions = contigs_of(genome) if bed is None else regions_of(bed, genome)
         places = regions.places
         plan = WindowPlan(places[:, 0], places[:, 1], places[:, 2] - places[:, 1], options)
         if any(map(is_track, paths)):
             _refuse_overlaps(regions.places, plan)
-        sources = {"genome": file_sha256(Path(genome_path))}
+        contigs = json.dumps([genome.names, genome.lengths.tolist()])
+        sources = {
+            "genome": file_sha256(Path(genome_path)),
+            # Of one file the indexes of different makers may name other contigs.
+            "contigs": hashlib.sha256(contigs.encode()).hexdigest(),
+        }
         sources |= {} if bed is None else {"regions": regions.sha256}
         work = GenomeWork(genome, scorer, plan, sources)
         work.open()
@@ -221,12 +236,18 @@ class _GenomeJob:
             outputs,
             self.regions.account(totals.windows, self.work.plan.counts),
             _window_account(job),
-            self.work.plan.windows * self.work.plan.options.stride,
+            self._bases(),
             time.perf_counter() - started,
         )
         write_json(self.report_path, report.to_dict())
         job.remove()
         return report
+
+    def _bases(self) -> int:
+        """Bases that the windows stand for."""
+        options, places = self.work.plan.options, self.regions.places
+        step = min(options.stride, options.window)
+        return int(np.minimum(self.work.plan.counts * step, places[:, 2] - places[:, 1]).sum())
 
     def _digest(self) -> str:
         """Digest of the job, its outputs and aggregates."""
@@ -256,7 +277,7 @@ class _GenomeJob:
         for path in self.paths if aggregated else ():
             write_regions(path, self.rows, self.regions.places, totals, self.aggregates)
         written = (check_output(path, scorer.columns, aggregated=aggregated) for path in self.paths)
-        return {str(path): _sha256(path) for files_of in written for path in files_of}, totals
+        return {str(path.absolute()): _sha256(path) for files_of in written for path in files_of}, totals
 
 
 def _window_account(job: JobFolder) -> Account:
@@ -266,7 +287,7 @@ def _window_account(job: JobFolder) -> Account:
 
 
 def _sha256(path: Path) -> str:
-    return "" if path.is_dir() else file_sha256(path)
+    return folder_sha256(path) if path.is_dir() else file_sha256(path)
 
 
 def _tables(job: JobFolder, work: GenomeWork) -> Iterator[pa.Table]:

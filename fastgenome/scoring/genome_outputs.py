@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fastgenome.atomic import check_output_folder
 from fastgenome.errors import ArgumentError, MissingExtraError
 from fastgenome.genome import Genome
-from fastgenome.scoring.embedding_store import open_zarr
+from fastgenome.scoring.embedding_store import ZARR_MARKER, open_zarr
 from fastgenome.scoring.scored_windows import ScoredWindows
 from fastgenome.scoring.tracks import (
     BED_ENDINGS,
@@ -79,7 +79,20 @@ def check_output(path: Path, columns: Sequence[str], *, aggregated: bool) -> lis
             written to.
         MissingExtraError: a library is missing.
     """
-    check_output_folder(path.parent)
+    if _ends(path, (".zarr",)):
+        check_output_folder(path, marker=ZARR_MARKER)
+    files = _files_of(path, columns, aggregated=aggregated)
+    for file in files:
+        check_output_folder(file.parent)
+        if not file.parent.is_dir():
+            raise ArgumentError(f"cannot write {str(file)!r}: there is no folder {str(file.parent)!r}")
+        if file.exists() and not file.is_file() and not _ends(path, (".zarr",)):
+            raise ArgumentError(f"cannot write {str(file)!r}: it exists and is not a regular file")
+    return files
+
+
+def _files_of(path: Path, columns: Sequence[str], *, aggregated: bool) -> list[Path]:
+    """The files that an output stands for, where its ending takes such numbers."""
     if _ends(path, _TABLE_ENDINGS):
         return [path]
     if aggregated:

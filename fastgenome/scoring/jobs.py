@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 ALLELES = "alleles.parquet"
 _JOB = "job.json"
 _FORMAT = 1
+# What a job makes in its folder, but for the settings: whole files, and those that a kill left unfinished.
+_OWN_FILE = re.compile(
+    r"shard-\d{6,}\.(parquet|json)|alleles\.parquet|\.(shard-\d{6,}|alleles|job)\..*\.partial"
+)
 
 
 class Shard(NamedTuple):
@@ -79,6 +84,8 @@ class RunOptions:
     emissions: bool = False
 
     def __post_init__(self) -> None:
+        if self.folder is not None:
+            object.__setattr__(self, "folder", Path(self.folder))
         if self.workers is not None and self.workers < 1:
             raise ArgumentError(f"workers={self.workers}: expected at least 1")
         if self.engine not in ("local", "ray"):
@@ -125,13 +132,20 @@ class JobFolder:
             except OSError as error:
                 raise ArgumentError(f"cannot make the folder {str(path)!r}: {error.strerror}") from error
             write_json(path / _JOB, settings)
+            folder._check_settings(settings)
         return folder
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
         try:
             found = json.loads((self.path / _JOB).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            check_unused(self.path)
+            try:
+                check_unused(self.path)
+            except ArgumentError:
+                # Another part of a job array may have begun in the meantime.
+                if not (self.path / _JOB).exists():
+                    raise
+                self._check_settings(settings)
             return
         except (OSError, ValueError) as error:
             raise ArgumentError(f"{self.path / _JOB} cannot be read ({error}); remove the folder") from None
@@ -190,9 +204,10 @@ class JobFolder:
 
     def remove(self) -> None:
         """Remove the job's files, the settings last, and the folder if nothing else is in it."""
-        shards, partial = self.path.glob("shard-*"), self.path.glob(".*.partial")
-        for path in [*shards, *partial, self.path / ALLELES, self.path / _JOB]:
-            path.unlink(missing_ok=True)
+        for path in self.path.iterdir():
+            if _OWN_FILE.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+        (self.path / _JOB).unlink(missing_ok=True)
         with suppress(OSError):
             self.path.rmdir()
 
@@ -256,6 +271,13 @@ def job_digest(work: Work) -> str:
 
 def _settings(work: Work) -> dict[str, Any]:
     return {"format": _FORMAT, "shards": work.n_shards, **work.settings()}
+
+
+def folder_sha256(folder: Path) -> str:
+    """Digest of the files in a folder and its folders, by their names."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    parts = [[path.relative_to(folder).as_posix(), file_sha256(path)] for path in files]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def file_sha256(path: Path) -> str:

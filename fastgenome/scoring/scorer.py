@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import parallel_config
 from numpy.typing import NDArray
 
 from fastgenome._version import __version__
@@ -78,7 +79,9 @@ class Scorer:
         if self._plain_head is not None:
             weight, bias = self._plain_head
             return self.of_linear(inputs.astype(np.float64) @ weight + bias)
-        return self._chosen(self.predictor.head.outputs(inputs))
+        # Threads of an estimator add up in the order in which they end.
+        with parallel_config(backend="sequential"):
+            return self._chosen(self.predictor.head.outputs(inputs))
 
     def of_linear(self, scores: NDArray[np.float64]) -> Scores:
         """Numbers for scores of the linear head, (n, outputs) to (n, dim)."""
@@ -193,7 +196,23 @@ def _arrays(scorer: Scorer) -> Iterator[bytes | memoryview]:
                 yield name.encode()
                 yield np.ascontiguousarray(array).tobytes()
         else:
-            import joblib
-
             # skops' files hold addresses in memory, so that they differ from one run to the next.
-            yield str(joblib.hash(head)).encode()
+            yield _estimator_digest(head)
+
+
+def _estimator_digest(head: Any) -> bytes:
+    """Digest of a scikit-learn head that is the same in every process."""
+    from joblib.hashing import NumpyHasher
+
+    class ByFields(NumpyHasher):  # type: ignore[misc]
+        """Leaves out what lies between the fields of a record: of trees' nodes it is left to chance."""
+
+        def save(self, obj: Any) -> None:
+            if isinstance(obj, np.ndarray) and obj.dtype.names:
+                obj = [np.ascontiguousarray(obj[name]) for name in obj.dtype.names]
+                # An address that another object takes over would count as the same object.
+                kept.append(obj)
+            super().save(obj)
+
+    kept: list[Any] = []
+    return str(ByFields("md5").hash(head)).encode()

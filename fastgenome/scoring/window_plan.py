@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -48,6 +49,11 @@ class WindowOptions:
     context: int | None = None
 
     def __post_init__(self) -> None:
+        # NumPy's numbers are none to JSON.
+        for name in ("window", "stride", "context"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, operator.index(value))
+        object.__setattr__(self, "max_n", float(self.max_n))
         if not 1 <= self.window < 2**31 or not 1 <= self.stride < 2**31:
             raise ArgumentError(f"window={self.window}, stride={self.stride}: expected 1 to 2^31 - 1 bases")
         if self.strand not in ("forward", "reverse", "both"):
@@ -125,6 +131,6 @@ class WindowPlan:
         return found
 
     def bases(self, shard: int) -> float:
-        """Bases by which a shard moves the job on: its windows times the stride."""
+        """Bases by which a shard moves the job on: those that its windows stand for, each once."""
         windows = min(self._per_shard, self.windows - shard * self._per_shard)
-        return float(windows * self.options.stride)
+        return float(windows * min(self.options.stride, self.options.window))

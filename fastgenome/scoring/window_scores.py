@@ -60,7 +60,7 @@ def known_windows(genome: Genome, piece: Piece, options: WindowOptions) -> NDArr
     letters = fetch_letters(genome, piece.contig, piece.start, int(ends[-1]))
     unknown = np.concatenate([[0], np.cumsum(letters == _N)])
     counts = unknown[ends - piece.start] - unknown[starts - piece.start]
-    return np.asarray(counts <= options.max_n * (ends - starts))
+    return np.asarray(counts / (ends - starts) <= options.max_n)
 
 
 class SeparateWindows:
