@@ -29,7 +29,7 @@ def measure_genome(device: torch.device) -> dict[str, Any]:
         folder = Path(name)
         for model_name in ("tiny", "NT-v2-50M", "DNABERT-2"):
             bases = 3_000 if small else 4_000_000 if model_name == "tiny" else 1_000_000
-            genome = folder / f"{bases}.fa"
+            genome = folder / f"{model_name}.fa"
             genome.write_text(f">chr\n{''.join(draw.choice(list('ACGT'), bases))}\n")
             model = _load(model_name, folder / model_name, device)
             if model is None:

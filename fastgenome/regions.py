@@ -25,8 +25,8 @@ class Region(NamedTuple):
     end: int
 
     def __str__(self) -> str:
-        """As it is read by `parse_region`."""
-        return f"{self.contig}:{self.start + 1}-{self.end}"
+        """As it is read by `parse_region`: the first and the last base, counted from 1."""
+        return f"{self.contig}:{self.start + 1:,}-{self.end:,}"
 
 
 def parse_region(text: str) -> Region:

@@ -71,6 +71,7 @@ def test_tiny_predicts_unseen_yeast_better_than_markov_models() -> None:
         ("table", "core.json", "README.md"),
         ("models", "models.json", "README.md"),
         ("tuning_tasks", "tuning_tasks.json", "docs/fine_tuning.md"),
+        ("genome_scoring", "genome_scoring.json", "docs/genome_scoring.md"),
     ],
 )
 def test_tables_equal_the_stored_results(
@@ -128,3 +129,13 @@ def test_windows_in_memory_are_fetched_faster_than_by_pysam() -> None:
 def test_sliding_by_one_base_costs_little_more_per_base_read() -> None:
     sides = results("core.json")["groups"]["sliding z-curve 189, window 1,000, 2,000,000 bases read"]
     assert sides["stride 1"]["min_ms"] <= 1.5 * sides["stride 1,000"]["min_ms"]
+
+
+def test_genome_scoring_meets_its_goals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    module: Any = importlib.import_module("genome_scoring")
+    stored = results("genome_scoring.json")
+    loop = module.windows_per_second(stored, module.LOOP)
+    assert module.whole_windows_per_second(stored, "stride 50") / loop >= 3
+    assert stored["seconds"]["stride 50, context"] / stored["seconds"]["stride 300, context"] <= 1.3
+    assert stored["genome_bases"] / stored["features_seconds"]["features, stride 300, one process"] >= 20e6

@@ -28,17 +28,17 @@ from fastgenome.cli import app
 from fastgenome.errors import ArgumentError, InputError, MissingExtraError
 from fastgenome.plotting import picture, track_plot
 from fastgenome.plotting.gene_models import Gene, read_genes
-from fastgenome.plotting.locus import Locus
 from fastgenome.plotting.picture import Panel, draw
 from fastgenome.plotting.score_files import read_scores
 from fastgenome.plotting.segments import Segments, segments_of
+from fastgenome.regions import Region
 from fastgenome.sequences import read_sequences
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 pytest.importorskip("pyBigWig", reason="pyBigWig is not installed")
 
 LENGTHS = {"one": 2000, "two": 300}
-LOCUS = Locus("one", 130, 1777)
+LOCUS = Region("one", 130, 1777)
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -63,7 +63,7 @@ def gtf(tmp_path: Path) -> Path:
     return path
 
 
-def drawn_at_bases(line: NDArray[np.float64], locus: Locus) -> NDArray[np.float64]:
+def drawn_at_bases(line: NDArray[np.float64], locus: Region) -> NDArray[np.float64]:
     """What a line shows at the middle of each base; NaN where no stretch of it reaches."""
     shown = np.full(locus.end - locus.start, np.nan)
     for (x0, y0), (x1, y1) in itertools.pairwise(line):
@@ -88,7 +88,7 @@ def test_draw_leaves_blank_what_is_not_scored(bigwig: Path, rows: Rows) -> None:
 
 def test_draw_bins_many_intervals_and_keeps_their_range() -> None:
     length = 40_000
-    locus = Locus("one", 0, length)
+    locus = Region("one", 0, length)
     values = np.random.default_rng(0).normal(size=length)
     starts = np.delete(np.arange(length), slice(10_000, 20_000))
     segments = Segments(starts, starts + 1, values[starts])
@@ -133,7 +133,7 @@ def overlapping(boxes: Sequence[tuple[float, float, float, float]]) -> list[tupl
 def test_draw_packs_genes_and_their_names_without_overlap() -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    locus = Locus("one", 50, 1950)
+    locus = Region("one", 50, 1950)
     genes = [gene for gene in crowded(60) if gene.start < locus.end and gene.end > locus.start]
     segments = Segments(np.array([100]), np.array([200]), np.array([1.0]))
     figure = draw([Panel("s", segments)], locus, genes)
@@ -156,7 +156,7 @@ def test_draw_packs_genes_and_their_names_without_overlap() -> None:
 
 
 def test_draw_points_along_the_strands(gtf: Path) -> None:
-    locus = Locus("one", 0, 1000)
+    locus = Region("one", 0, 1000)
     segments = Segments(np.array([100]), np.array([200]), np.array([1.0]))
     genes = read_genes(gtf, [locus])
     axes = draw([Panel("s", segments)], locus, genes).axes[1]
@@ -175,7 +175,7 @@ def test_draw_points_along_the_strands(gtf: Path) -> None:
 
 def test_draw_drops_names_where_genes_crowd() -> None:
     segments = Segments(np.array([100]), np.array([200]), np.array([1.0]))
-    axes = draw([Panel("s", segments)], Locus("one", 0, 2000), crowded(400)).axes[1]
+    axes = draw([Panel("s", segments)], Region("one", 0, 2000), crowded(400)).axes[1]
     assert not axes.texts
 
 
@@ -243,7 +243,7 @@ def test_plot_track_names_a_panel_for_each_track(
     [
         ({"region": "six:1-10"}, ArgumentError, "scores.bw has no contig 'six'; it has one, two"),
         ({"region": "one:1-2001"}, ArgumentError, "one has 2,000 bases"),
-        ({"region": "one:5"}, ArgumentError, "expected contig:first-last"),
+        ({"region": "one:5"}, ArgumentError, "expected contig:start-end"),
         ({"region": None}, ArgumentError, "a picture shows one, and got 0"),
         ({"region": ["one", "two"]}, ArgumentError, "a picture shows one, and got 2"),
         ({"tracks": "nothing.bw"}, InputError, "no file 'nothing.bw'"),
@@ -318,7 +318,7 @@ def test_plot_track_draws_the_gc_content_of_yeast(data_dir: Path, tmp_path: Path
     (summary,) = report.tracks
     assert (summary.intervals, summary.lowest, summary.highest) == (400, min(inside), max(inside))
     named = {element.text for element in ElementTree.fromstring(out.read_text()).iter(f"{SVG}text")}
-    expected = {gene.name for gene in read_genes(genes, [Locus("IV", 430_000, 450_000)])}
+    expected = {gene.name for gene in read_genes(genes, [Region("IV", 430_000, 450_000)])}
     assert expected <= named
     assert len(expected) == report.genes > 8
     assert picture._MOST_SEGMENTS > 400

@@ -10,7 +10,7 @@ from plotting_files import gc_windows, write_bigwig
 
 import fastgenome as fg
 from fastgenome.plotting.gene_models import read_genes
-from fastgenome.plotting.locus import Locus
+from fastgenome.regions import Region
 from fastgenome.sequences import read_sequences
 
 pytest.importorskip("pyBigWig", reason="pyBigWig is not installed")
@@ -113,9 +113,9 @@ def test_browser_draws_scores_and_genes_of_yeast(browser: str, data_dir: Path, t
     assert (np.array(gc["own"])[inside] > 0).mean() > 0.6
     assert np.array(gc["any"])[at > 450_200].sum() == 0
     covered = np.zeros(len(at), bool)
-    for gene in read_genes(genes, [Locus("IV", 430_000, 450_000)]):
+    for gene in read_genes(genes, [Region("IV", 430_000, 450_000)]):
         covered |= (at >= gene.start) & (at + gc["step"] <= gene.end)
     assert (np.array(drawn["genes"]["any"])[covered & inside] > 0).all()
-    (gene,) = (g for g in read_genes(genes, [Locus("IV", 0, 10**7)]) if g.name == "YDL001W")
+    (gene,) = (g for g in read_genes(genes, [Region("IV", 0, 10**7)]) if g.name == "YDL001W")
     assert found[0] <= gene.start < gene.end <= found[1] < found[0] + 10_000
     assert screenshot.startswith(b"\x89PNG")

@@ -23,14 +23,15 @@ from plotting_files import (
 from fastgenome.errors import ArgumentError, InputError, TruncatedInputError
 from fastgenome.plotting import score_files
 from fastgenome.plotting.gene_models import Gene, pack_rows, read_genes
-from fastgenome.plotting.locus import Locus, parse_locus, within
+from fastgenome.plotting.locus import parse_locus, within
 from fastgenome.plotting.score_files import read_scores
 from fastgenome.plotting.segments import binned, segments_of
+from fastgenome.regions import Region
 
 pytest.importorskip("pyBigWig", reason="pyBigWig is not installed")
 
 LENGTHS = {"one": 2000, "two": 300}
-LOCUS = Locus("one", 130, 1777)
+LOCUS = Region("one", 130, 1777)
 
 
 @pytest.fixture
@@ -53,14 +54,14 @@ def gtf(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("text", "locus"),
     [
-        ("IV:1-100", Locus("IV", 0, 100)),
-        ("IV:7-7", Locus("IV", 6, 7)),
-        (" chr1:1,001-20,000 ", Locus("chr1", 1000, 20000)),
-        ("HLA-A*01:01:5-9", Locus("HLA-A*01:01", 4, 9)),
-        ("IV", Locus("IV", 0, 2**63 - 1)),
+        ("IV:1-100", Region("IV", 0, 100)),
+        ("IV:7-7", Region("IV", 6, 7)),
+        (" chr1:1,001-20,000 ", Region("chr1", 1000, 20000)),
+        ("HLA-A*01:01:5-9", Region("HLA-A*01:01", 4, 9)),
+        ("IV", Region("IV", 0, 2**63 - 1)),
     ],
 )
-def test_parse_locus_counts_from_one(text: str, locus: Locus) -> None:
+def test_parse_locus_counts_from_one(text: str, locus: Region) -> None:
     assert parse_locus(text) == locus
     if locus.end < 2**63 - 1:
         assert parse_locus(str(locus)) == locus
@@ -73,14 +74,14 @@ def test_parse_locus_refuses_what_names_no_bases(text: str) -> None:
 
 
 def test_within_ends_a_whole_contig_and_refuses_the_outside() -> None:
-    assert within(parse_locus("one"), LENGTHS, "f", exact=True) == Locus("one", 0, 2000)
-    assert within(Locus("one", 1999, 2000), LENGTHS, "f", exact=True) == Locus("one", 1999, 2000)
-    assert within(Locus("one", 1999, 2001), LENGTHS, "f", exact=False).end == 2001
-    for locus, exact in [(Locus("one", 0, 2001), True), (Locus("one", 2000, 2001), False)]:
+    assert within(parse_locus("one"), LENGTHS, "f", exact=True) == Region("one", 0, 2000)
+    assert within(Region("one", 1999, 2000), LENGTHS, "f", exact=True) == Region("one", 1999, 2000)
+    assert within(Region("one", 1999, 2001), LENGTHS, "f", exact=False).end == 2001
+    for locus, exact in [(Region("one", 0, 2001), True), (Region("one", 2000, 2001), False)]:
         with pytest.raises(ArgumentError, match=r"2,000|2,001"):
             within(locus, LENGTHS, "f", exact=exact)
     with pytest.raises(ArgumentError, match="no contig 'six'; it has one, two"):
-        within(Locus("six", 0, 1), LENGTHS, "f", exact=True)
+        within(Region("six", 0, 1), LENGTHS, "f", exact=True)
 
 
 @pytest.mark.parametrize("piece", [1 << 20, 100])
@@ -90,14 +91,14 @@ def test_read_scores_equals_what_pybigwig_reads(
     import pyBigWig
 
     monkeypatch.setattr(score_files, "_BASES_AT_A_TIME", piece)
-    found = read_scores(bigwig, [LOCUS, Locus("two", 0, 300)])
+    found = read_scores(bigwig, [LOCUS, Region("two", 0, 300)])
     assert (found.lengths, found.exact, [track.name for track in found.tracks]) == (LENGTHS, True, ["scores"])
     # Pieces are cut, and nothing is read twice.
     one = found.tracks[0].intervals["one"]
     assert (one.starts[1:] >= one.ends[:-1]).all()
     with pyBigWig.open(str(bigwig)) as file:
         for contig, start, end in (LOCUS, ("two", 0, 300)):
-            locus = Locus(contig, start, end)
+            locus = Region(contig, start, end)
             ours = expanded(found.tracks[0].segments(locus), start, end)
             np.testing.assert_array_equal(ours, np.array(file.values(contig, start, end)))
             assert 0.1 < np.isnan(ours).mean() < 0.9
@@ -153,7 +154,7 @@ def test_overlapping_windows_have_their_mean() -> None:
 def test_infinite_scores_are_left_blank_and_counted() -> None:
     values = np.array([1.0, np.inf, np.nan, -np.inf, 2.0])
     starts = np.arange(5) * 10
-    segments = segments_of(starts, starts + 10, values, Locus("one", 0, 45))
+    segments = segments_of(starts, starts + 10, values, Region("one", 0, 45))
     assert segments.infinite == 2
     assert segments.values.tolist() == [1.0, 2.0]
     assert (segments.starts.tolist(), segments.ends.tolist(), segments.bases) == ([0, 40], [10, 45], 15)
@@ -175,7 +176,7 @@ def test_binned_equals_the_definition(rows: Rows, count: int) -> None:
 
 
 def test_read_genes_equals_the_definition(gtf: Path) -> None:
-    assert read_genes(gtf, [Locus("one", 0, 2000)]) == [
+    assert read_genes(gtf, [Region("one", 0, 2000)]) == [
         Gene("G1", "ABC1", "one", 100, 400, "+", ((100, 250), (300, 400))),
         Gene("G2", "G2", "one", 350, 700, "-", ((350, 700),)),
         Gene("G3", "x<y & $z$", "one", 899, 901, ".", ((899, 901),)),
@@ -184,8 +185,8 @@ def test_read_genes_equals_the_definition(gtf: Path) -> None:
     zipped.write_bytes(gzip.compress(gtf.read_bytes()))
     names = {(400, 899): ["G2"], (399, 400): ["G1", "G2"], (700, 899): [], (900, 950): ["G3"]}
     for (start, end), expected in names.items():
-        assert [gene.id for gene in read_genes(zipped, [Locus("one", start, end)])] == expected
-    several = read_genes(gtf, [Locus("two", 0, 9), Locus("one", 800, 950)])
+        assert [gene.id for gene in read_genes(zipped, [Region("one", start, end)])] == expected
+    several = read_genes(gtf, [Region("two", 0, 9), Region("one", 800, 950)])
     assert [gene.name for gene in several] == ["ELSE", "x<y & $z$"]
 
 
@@ -203,12 +204,12 @@ def test_read_genes_equals_the_definition(gtf: Path) -> None:
 def test_read_genes_names_a_malformed_line(gtf: Path, line: str, message: str) -> None:
     gtf.write_text(GENES + line + "\n" + GENES)
     with pytest.raises(InputError, match=f"{gtf.name}, line 11: {message}"):
-        read_genes(gtf, [Locus("one", 0, 2000)])
+        read_genes(gtf, [Region("one", 0, 2000)])
 
 
 def test_read_genes_refuses_other_names_of_contigs(gtf: Path) -> None:
     with pytest.raises(InputError, match="no line about chrone; it has one, two"):
-        read_genes(gtf, [Locus("chrone", 0, 10)])
+        read_genes(gtf, [Region("chrone", 0, 10)])
 
 
 def test_read_genes_finds_the_genes_of_yeast(data_dir: Path) -> None:
@@ -221,7 +222,7 @@ def test_read_genes_finds_the_genes_of_yeast(data_dir: Path) -> None:
         for line in lines
         if line[2] == "gene"
     )
-    genes = read_genes(path, [Locus(contig, 0, 10**9) for contig in contigs])
+    genes = read_genes(path, [Region(contig, 0, 10**9) for contig in contigs])
     assert sorted((g.contig, g.start, g.end, g.strand, g.id) for g in genes) == expected
     assert len(genes) == 7036
     exons = sum(line[2] == "exon" for line in lines)

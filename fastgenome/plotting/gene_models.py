@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fastgenome.errors import InputError
-from fastgenome.plotting.locus import Locus
+from fastgenome.regions import Region
 from fastgenome.streams import ByteStream, PathLike
 
 # What tells where a gene lies; coding parts and codons lie within exons.
@@ -46,7 +46,7 @@ class _Draft:
     exons: list[tuple[int, int]] = field(default_factory=list)
 
 
-def read_genes(path: PathLike, loci: Sequence[Locus]) -> list[Gene]:
+def read_genes(path: PathLike, loci: Sequence[Region]) -> list[Gene]:
     """Read the genes of a GTF file, plain or gzip, that touch any of some loci.
 
     A gene is what the lines of one gene_id on one contig cover, whether or not it has a line of its own; its
@@ -135,7 +135,7 @@ def _joined(spans: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(joined)
 
 
-def _touches(gene: Gene, locus: Locus) -> bool:
+def _touches(gene: Gene, locus: Region) -> bool:
     return gene.contig == locus.contig and gene.start < locus.end and locus.start < gene.end
 
 

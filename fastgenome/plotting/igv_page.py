@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from fastgenome.errors import ArgumentError
 from fastgenome.genome import Genome
 from fastgenome.plotting.gene_models import Gene
-from fastgenome.plotting.locus import Locus
 from fastgenome.plotting.segments import Segments
+from fastgenome.regions import Region
 
 # About 15 bytes each in the page, and as many objects in the browser's memory.
 MOST_INTERVALS = 500_000
@@ -72,7 +72,7 @@ class Reference(NamedTuple):
     letters: tuple[str, ...] = ()
 
 
-def reference_of(loci: Sequence[Locus], lengths: Mapping[str, int], genome: Genome | None) -> Reference:
+def reference_of(loci: Sequence[Region], lengths: Mapping[str, int], genome: Genome | None) -> Reference:
     """Take the lengths of the contigs of the loci and, up to 5 million bases of it, the sequence."""
     wanted = {locus.contig: lengths[locus.contig] for locus in loci}
     if genome is None or sum(locus.end - locus.start for locus in loci) > MOST_BASES:
@@ -81,7 +81,7 @@ def reference_of(loci: Sequence[Locus], lengths: Mapping[str, int], genome: Geno
 
 
 def render_page(
-    tracks: Sequence[PageTrack], loci: Sequence[Locus], reference: Reference, genes: Sequence[Gene] | None
+    tracks: Sequence[PageTrack], loci: Sequence[Region], reference: Reference, genes: Sequence[Gene] | None
 ) -> bytes:
     """Return an HTML page that draws tracks and genes with igv.js, without any request.
 
@@ -129,12 +129,12 @@ def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _searched(locus: Locus) -> str:
+def _searched(locus: Region) -> str:
     return f"{locus.contig}:{locus.start + 1}-{locus.end}"
 
 
 def _config(
-    tracks: Sequence[PageTrack], loci: Sequence[Locus], reference: Reference, genes: Sequence[Gene] | None
+    tracks: Sequence[PageTrack], loci: Sequence[Region], reference: Reference, genes: Sequence[Gene] | None
 ) -> dict[str, Any]:
     """The configuration of igv.js: everything within, nothing to look up."""
     drawn = [_score_track(track, loci, index) for index, track in enumerate(tracks)]
@@ -151,7 +151,7 @@ def _config(
     }
 
 
-def _reference_config(reference: Reference, loci: Sequence[Locus]) -> dict[str, Any]:
+def _reference_config(reference: Reference, loci: Sequence[Region]) -> dict[str, Any]:
     """Stretches of sequence, each with its place and the length of its contig.
 
     igv.js 3.8.10 takes lengths alone only from an address that is no data URI. One N at the beginning of each
@@ -160,7 +160,7 @@ def _reference_config(reference: Reference, loci: Sequence[Locus]) -> dict[str, 
     stretches = (
         list(zip(loci, reference.letters, strict=True))
         if reference.letters
-        else [(Locus(contig, 0, 1), "N") for contig in reference.lengths]
+        else [(Region(contig, 0, 1), "N") for contig in reference.lengths]
     )
     fasta = "".join(
         f">{_searched(locus)} @len={reference.lengths[locus.contig]}\n{letters}\n"
@@ -169,7 +169,7 @@ def _reference_config(reference: Reference, loci: Sequence[Locus]) -> dict[str, 
     return {"id": "embedded", "name": "embedded", "fastaURL": _data_uri(fasta)}
 
 
-def _score_track(track: PageTrack, loci: Sequence[Locus], index: int) -> dict[str, Any]:
+def _score_track(track: PageTrack, loci: Sequence[Region], index: int) -> dict[str, Any]:
     lines = [
         f"{locus.contig}\t{start}\t{end}\t{value:.7g}\n"
         for locus, piece in zip(loci, track.pieces, strict=True)

@@ -10,8 +10,8 @@ import numpy as np
 
 from fastgenome.errors import MissingExtraError
 from fastgenome.plotting.gene_models import Gene, pack_rows
-from fastgenome.plotting.locus import Locus
 from fastgenome.plotting.segments import Segments, binned, outline
+from fastgenome.regions import Region
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ def _settings() -> Iterator[None]:
 
 
 def write_picture(
-    file: BinaryIO, kind: str, panels: Sequence[Panel], locus: Locus, genes: Sequence[Gene] | None = None
+    file: BinaryIO, kind: str, panels: Sequence[Panel], locus: Region, genes: Sequence[Gene] | None = None
 ) -> None:
     """Write the figure of `draw` as "png" or "svg"; SVG keeps texts as texts, and has no date.
 
@@ -68,7 +68,7 @@ def write_picture(
         draw(panels, locus, genes).savefig(file, format=kind, dpi=150, metadata=metadata)
 
 
-def draw(panels: Sequence[Panel], locus: Locus, genes: Sequence[Gene] | None = None) -> Figure:
+def draw(panels: Sequence[Panel], locus: Region, genes: Sequence[Gene] | None = None) -> Figure:
     """Draw a panel for each score and, below them, genes in rows.
 
     A score is a step line that breaks where nothing is scored. Where there are more than 3,000 intervals, the
@@ -99,7 +99,7 @@ def draw(panels: Sequence[Panel], locus: Locus, genes: Sequence[Gene] | None = N
     return figure
 
 
-def _draw_scores(axes: Axes, panel: Panel, locus: Locus) -> None:
+def _draw_scores(axes: Axes, panel: Panel, locus: Region) -> None:
     starts, ends, values, _ = panel.segments
     if len(starts) > _MOST_SEGMENTS:
         starts, ends, values, lows, highs = binned(panel.segments, locus, _MOST_SEGMENTS)
@@ -126,7 +126,7 @@ class _Placed(NamedTuple):
     name_at: float | None
 
 
-def _placed(genes: Sequence[Gene], locus: Locus) -> list[_Placed]:
+def _placed(genes: Sequence[Gene], locus: Region) -> list[_Placed]:
     """Put genes, cut at the ends of the locus, in rows in which neither boxes nor names overlap."""
     bases_per_point = (locus.end - locus.start) / _PLOT_POINTS
     cut = [(max(gene.start, locus.start), min(gene.end, locus.end)) for gene in genes]
@@ -148,7 +148,7 @@ def _placed(genes: Sequence[Gene], locus: Locus) -> list[_Placed]:
     ]
 
 
-def _draw_genes(axes: Axes, placed: Sequence[_Placed], locus: Locus) -> None:
+def _draw_genes(axes: Axes, placed: Sequence[_Placed], locus: Region) -> None:
     # One artist for all genes of a kind: a chromosome has hundreds, and each artist its cost.
     from matplotlib.collections import LineCollection, PolyCollection
 
@@ -180,7 +180,7 @@ def _boxes(item: _Placed) -> list[list[tuple[float, float]]]:
     return [[(a, low), (a, high), (b, high), (b, low)] for a, b in cut if a < b]
 
 
-def _draw_arrows(axes: Axes, placed: Sequence[_Placed], locus: Locus) -> None:
+def _draw_arrows(axes: Axes, placed: Sequence[_Placed], locus: Region) -> None:
     """Mark the strands of genes that an arrow fits into: white within exons, dark between them."""
     bases_per_point = (locus.end - locus.start) / _PLOT_POINTS
     for strand, marker in (("+", ">"), ("-", "<")):

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastgenome.errors import ArgumentError, InputError, MissingExtraError, TruncatedInputError
-from fastgenome.plotting.locus import Locus
 from fastgenome.plotting.segments import Floats, Integers, Segments, segments_of
+from fastgenome.regions import Region
 from fastgenome.streams import ByteStream, PathLike
 
 BIGWIG_ENDINGS = (".bw", ".bigwig")
@@ -47,7 +47,7 @@ class ScoreTrack(NamedTuple):
     name: str
     intervals: Mapping[str, Intervals]
 
-    def segments(self, locus: Locus) -> Segments:
+    def segments(self, locus: Region) -> Segments:
         """The scores of a locus that was read; none where the file has none."""
         nothing = np.empty(0, np.int64)
         found = self.intervals.get(locus.contig, Intervals(nothing, nothing, np.empty(0)))
@@ -69,7 +69,7 @@ class ScoreFile(NamedTuple):
 
 
 def read_scores(
-    path: PathLike, loci: Sequence[Locus] | None = None, *, columns: Sequence[str] = ()
+    path: PathLike, loci: Sequence[Region] | None = None, *, columns: Sequence[str] = ()
 ) -> ScoreFile:
     """Read the scores of some loci, or of all contigs.
 
@@ -103,7 +103,7 @@ def _stem(source: str) -> str:
     return name[: -len(next(ending for ending in ENDINGS[::-1] if name.lower().endswith(ending)))]
 
 
-def _read_bigwig(source: str, loci: Sequence[Locus] | None) -> ScoreFile:
+def _read_bigwig(source: str, loci: Sequence[Region] | None) -> ScoreFile:
     try:
         import pyBigWig
     except ImportError as error:
@@ -112,7 +112,7 @@ def _read_bigwig(source: str, loci: Sequence[Locus] | None) -> ScoreFile:
     try:
         with pyBigWig.open(source) as file:
             lengths: dict[str, int] = dict(file.chroms())
-            wanted = [Locus(name, 0, size) for name, size in lengths.items()] if loci is None else loci
+            wanted = [Region(name, 0, size) for name, size in lengths.items()] if loci is None else loci
             intervals = _gathered(
                 source, (part for locus in wanted for part in _bigwig_parts(file, locus, lengths))
             )
@@ -133,7 +133,7 @@ def _check_bigwig_ends(source: str) -> None:
         raise TruncatedInputError(f"{source} is cut short: a bigWig file ends with its first four bytes")
 
 
-def _bigwig_parts(file: Any, locus: Locus, lengths: Mapping[str, int]) -> Any:
+def _bigwig_parts(file: Any, locus: Region, lengths: Mapping[str, int]) -> Any:
     """Contig, starts, ends and values of a locus, piece by piece, each cut at the ends of its piece."""
     end = min(locus.end, lengths.get(locus.contig, 0))
     for first in range(locus.start, end, _BASES_AT_A_TIME):
@@ -169,7 +169,7 @@ def _check_total(source: str, total: int) -> None:
         )
 
 
-def _read_bedgraph(source: str, loci: Sequence[Locus] | None) -> ScoreFile:
+def _read_bedgraph(source: str, loci: Sequence[Region] | None) -> ScoreFile:
     """All lines are read and checked; those of other loci are not kept."""
     spans: dict[str, list[tuple[int, int]]] = {}
     for contig, start, end in loci or ():
@@ -210,7 +210,7 @@ def _bedgraph_fields(fields: list[str], source: str, number: int) -> tuple[str, 
     return region
 
 
-def _read_parquet(source: str, loci: Sequence[Locus] | None, columns: Sequence[str]) -> ScoreFile:
+def _read_parquet(source: str, loci: Sequence[Region] | None, columns: Sequence[str]) -> ScoreFile:
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
@@ -272,7 +272,7 @@ def _last_ends(table: Any) -> dict[str, int]:
     return {str(contig): int(end) for contig, end in pairs if contig is not None and end is not None}
 
 
-def _overlapping(loci: Sequence[Locus] | None) -> list[list[tuple[str, str, Any]]] | None:
+def _overlapping(loci: Sequence[Region] | None) -> list[list[tuple[str, str, Any]]] | None:
     """The filter of the rows that touch any locus."""
     if loci is None:
         return None

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgenome.plotting.locus import Locus
+from fastgenome.regions import Region
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -43,7 +43,7 @@ class Bins(NamedTuple):
     highs: Floats
 
 
-def segments_of(starts: Integers, ends: Integers, values: Floats, locus: Locus) -> Segments:
+def segments_of(starts: Integers, ends: Integers, values: Floats, locus: Region) -> Segments:
     """Cut intervals at the ends of a locus and sort them.
 
     A base in several intervals, such as overlapping windows, has their mean. NaN is no score.
@@ -71,7 +71,7 @@ def _flattened(starts: Integers, ends: Integers, values: Floats) -> tuple[Intege
     return edges[:-1][scored], edges[1:][scored], sums[scored] / cover[scored]
 
 
-def binned(segments: Segments, locus: Locus, count: int) -> Bins:
+def binned(segments: Segments, locus: Region, count: int) -> Bins:
     """Summarise one score or more in at most `count` bins of nearly equal width; empty bins are left out."""
     starts, ends, values, _ = segments
     edges = np.unique(locus.start + np.arange(count + 1) * (locus.end - locus.start) // count)

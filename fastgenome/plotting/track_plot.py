@@ -14,10 +14,11 @@ from fastgenome.errors import ArgumentError
 from fastgenome.genome import Genome
 from fastgenome.plotting.gene_models import Gene, read_genes
 from fastgenome.plotting.igv_page import PageTrack, reference_of, render_page
-from fastgenome.plotting.locus import Locus, parse_locus, within
+from fastgenome.plotting.locus import parse_locus, within
 from fastgenome.plotting.picture import Panel, write_picture
 from fastgenome.plotting.score_files import ScoreFile, ScoreTrack, read_scores
 from fastgenome.plotting.segments import Segments
+from fastgenome.regions import Region
 from fastgenome.streams import PathLike
 
 ENDINGS = (".png", ".svg", ".html")
@@ -147,7 +148,7 @@ def _listed(value: Any) -> list[Any]:
     return [value] if isinstance(value, (str, os.PathLike)) else list(value)
 
 
-def _check_counts(kind: str, paths: list[PathLike], wanted: list[Locus], columns: list[str]) -> None:
+def _check_counts(kind: str, paths: list[PathLike], wanted: list[Region], columns: list[str]) -> None:
     """Refuse arguments that leave nothing to draw, or too much."""
     if not paths:
         raise ArgumentError("tracks: give at least one file of scores")
@@ -179,7 +180,7 @@ def _lengths(files: Sequence[ScoreFile], genome: Genome | None) -> dict[str, int
     return lengths
 
 
-def _checked(wanted: Sequence[Locus], files: Sequence[ScoreFile], genome: Genome | None) -> list[Locus]:
+def _checked(wanted: Sequence[Region], files: Sequence[ScoreFile], genome: Genome | None) -> list[Region]:
     """The loci with their ends; each must lie in the genome and in every file."""
     known = [(file.lengths, file.source, file.exact) for file in files]
     if genome is not None:
@@ -192,12 +193,12 @@ def _checked(wanted: Sequence[Locus], files: Sequence[ScoreFile], genome: Genome
     return loci
 
 
-def _all_of(lengths: dict[str, int], files: Sequence[ScoreFile], genome: Genome | None) -> list[Locus]:
+def _all_of(lengths: dict[str, int], files: Sequence[ScoreFile], genome: Genome | None) -> list[Region]:
     """All contigs; what the files hold must lie in those of the genome."""
     if genome is not None:
         for file in files:
-            _checked([Locus(contig, 0, length) for contig, length in file.lengths.items()], (), genome)
-    return [Locus(contig, 0, length) for contig, length in lengths.items()]
+            _checked([Region(contig, 0, length) for contig, length in file.lengths.items()], (), genome)
+    return [Region(contig, 0, length) for contig, length in lengths.items()]
 
 
 def _named(files: Sequence[ScoreFile]) -> list[tuple[str, ScoreTrack]]:
@@ -219,7 +220,7 @@ def _write(
     kind: str,
     names: Sequence[str],
     pieces: Sequence[tuple[Segments, ...]],
-    loci: Sequence[Locus],
+    loci: Sequence[Region],
     genes: Sequence[Gene] | None,
     lengths: dict[str, int],
     genome: Genome | None,
@@ -241,7 +242,7 @@ def _write(
     return sum(map(len, reference.letters))
 
 
-def _summary(name: str, pieces: Sequence[Segments], loci: Sequence[Locus]) -> TrackSummary:
+def _summary(name: str, pieces: Sequence[Segments], loci: Sequence[Region]) -> TrackSummary:
     scored = [piece for piece in pieces if len(piece.values)]
     return TrackSummary(
         name=name,
