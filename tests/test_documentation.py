@@ -71,6 +71,7 @@ def test_tiny_predicts_unseen_yeast_better_than_markov_models() -> None:
         ("table", "core.json", "README.md"),
         ("models", "models.json", "README.md"),
         ("tuning_tasks", "tuning_tasks.json", "docs/fine_tuning.md"),
+        ("tuning_steps_table", "tuning_steps.json", "docs/fine_tuning.md"),
         ("genome_scoring", "genome_scoring.json", "docs/genome_scoring.md"),
     ],
 )
@@ -139,3 +140,19 @@ def test_genome_scoring_meets_its_goals(monkeypatch: pytest.MonkeyPatch) -> None
     assert module.whole_windows_per_second(stored, "stride 50") / loop >= 3
     assert stored["seconds"]["stride 50, context"] / stored["seconds"]["stride 300, context"] <= 1.3
     assert stored["genome_bases"] / stored["features_seconds"]["features, stride 300, one process"] >= 20e6
+
+
+# What is missed, as the page says; that of IA3 kept apart, in every case.
+MISSED = {
+    "BERT-base, equal, bfloat16, DoRA, dropout 0.1: peft ÷ ours",
+    "BERT-base, equal, bfloat16: LoRA merged ÷ base",
+}
+
+
+def test_tuning_meets_its_goals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    module: Any = importlib.import_module("tuning_steps_table")
+    goals = module.goals(results("tuning_steps.json"))
+    missed = {goal.what for goal in goals if not goal.met and not goal.what.endswith(": IA3 ÷ base")}
+    assert len(goals) > 60
+    assert missed == MISSED
