@@ -9,6 +9,8 @@ from fastgenome.errors import InputError, MissingExtraError, TruncatedInputError
 from fastgenome.streams import PathLike
 
 _GZIP_MAGIC = b"\x1f\x8b"
+# Of BCF without compression, whose end cannot be told.
+_BCF_MAGIC = b"BCF"
 
 
 class Variant(NamedTuple):
@@ -93,5 +95,5 @@ def _check_whole(path: Path) -> None:
         if len(head) >= 18 and not is_bgzf(head):
             raise InputError(f"{path} is gzip; compress it with bgzip")
         BgzfFile(path).close()
-    elif last != b"\n":
+    elif last != b"\n" and not head.startswith(_BCF_MAGIC):
         raise TruncatedInputError(f"{path} is cut short: it does not end with a newline")

@@ -22,6 +22,7 @@ from plotting_files import (
 
 from fastgenome.errors import ArgumentError, InputError, TruncatedInputError
 from fastgenome.plotting import score_files
+from fastgenome.plotting import segments as segments_module
 from fastgenome.plotting.gene_models import Gene, pack_rows, read_genes
 from fastgenome.plotting.locus import parse_locus, within
 from fastgenome.plotting.score_files import read_scores
@@ -149,6 +150,19 @@ def test_overlapping_windows_have_their_mean() -> None:
     expected = per_base(rows, *LOCUS)
     assert len(rows) > 100
     np.testing.assert_allclose(expanded(segments, *LOCUS[1:]), expected, rtol=0, atol=1e-12)
+
+
+def test_a_large_score_leaves_the_others_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts, ends = np.array([0, 5, 100, 104]), np.array([10, 15, 110, 114])
+    values = np.array([1e20, 0.5, 0.25, 0.75])
+    for at_a_time in (1, 2, 100):
+        monkeypatch.setattr(segments_module, "_PIECES_AT_A_TIME", at_a_time)
+        segments = segments_of(starts, ends, values, Region("c", 0, 200))
+        assert segments.starts.tolist() == [0, 5, 10, 100, 104, 110]
+        np.testing.assert_allclose(segments.values, [1e20, 5e19, 0.5, 0.25, 0.5, 0.75])
+    bins = binned(segments, Region("c", 0, 200), 20)
+    assert bins.starts.tolist() == [0, 10, 100, 110]
+    np.testing.assert_allclose(bins.means, [7.5e19, 0.5, 0.4, 0.75])
 
 
 def test_infinite_scores_are_left_blank_and_counted() -> None:

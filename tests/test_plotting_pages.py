@@ -190,6 +190,14 @@ def test_page_is_the_same_again(bigwig: Path, gtf: Path, tmp_path: Path) -> None
     assert 1_500_000 < size < 1_530_000
 
 
+def test_page_writes_names_of_tracks_as_text(rows: Rows, tmp_path: Path) -> None:
+    path = tmp_path / "p<b id=hit>&.bedgraph"
+    write_bedgraph(path, rows)
+    fg.plot_track(path, tmp_path / "page.html", region="one:1-400")
+    config = page_data((tmp_path / "page.html").read_text(encoding="utf-8"))["config"]
+    assert config["tracks"][0]["name"] == "p&lt;b id=hit&gt;&amp;"
+
+
 def test_page_refuses_too_much(bigwig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(igv_page, "MOST_INTERVALS", 20)
     with pytest.raises(ArgumentError, match="at most 20 intervals"):

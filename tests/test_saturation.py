@@ -173,7 +173,8 @@ def test_picture_shows_each_change_in_its_cell(
 
 def test_picture_without_any_score_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    draw_saturation(tmp_path / "x.svg", Region("c", 4, 9), [], ["cosine_distance", "l2_distance"])
+    # Dollars and braces are no formulas.
+    draw_saturation(tmp_path / "x.svg", Region("c$x_{$", 4, 9), [], ["low $x_{$_delta", "l2_distance"])
     text = (tmp_path / "x.svg").read_text()
     assert text.count("<image") <= 2
 
@@ -199,6 +200,8 @@ def test_saturate_of_a_model_gives_distances(genome: Path, tmp_path: Path) -> No
         (Region("chr2", -1, 4), {}, "does not lie within"),
         ("chr2:1-9", {"out": "x.vcf"}, "ending"),
         ("chr2:1-9", {"picture": "x.jpg"}, "ending"),
+        ("chr2:1-9", {"out": "none/x.tsv"}, "there is no folder"),
+        ("chr2:1-9", {"out": "taken.tsv"}, "not a regular file"),
         (f"chr1:1-{MOST_BASES + 1}", {"picture": "x.png"}, "at most"),
         ("chr2:1-9", {"window": 1}, "at least"),
     ],
@@ -213,6 +216,7 @@ def test_saturate_refuses_what_it_cannot_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken.tsv").mkdir()
     arguments = {"out": "x.tsv", "window": WINDOW, "run": ONE, **changes}
     with pytest.raises(ArgumentError, match=message):
         fg.saturate(predictor, genome, region, **arguments)

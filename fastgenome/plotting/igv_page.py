@@ -178,7 +178,8 @@ def _score_track(track: PageTrack, loci: Sequence[Region], index: int) -> dict[s
         )
     ]
     return {
-        "name": track.name,
+        # igv.js writes it into the page as it stands.
+        "name": html.escape(track.name),
         "type": "wig",
         "format": "bedgraph",
         "url": _data_uri("".join(lines)),

@@ -13,6 +13,10 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
+# Pieces of overlapping intervals that are added up at a time.
+_PIECES_AT_A_TIME = 1 << 22
+
+
 class Segments(NamedTuple):
     """Scored intervals, 0-based and half-open, in order and without overlaps; between them nothing is scored.
 
@@ -65,8 +69,16 @@ def _flattened(starts: Integers, ends: Integers, values: Floats) -> tuple[Intege
     edges = np.unique(np.concatenate([starts, ends]))
     first, last = np.searchsorted(edges, starts), np.searchsorted(edges, ends)
     begun = np.bincount(first, minlength=len(edges)) - np.bincount(last, minlength=len(edges))
-    change = np.bincount(first, values, len(edges)) - np.bincount(last, values, len(edges))
-    cover, sums = np.cumsum(begun)[:-1], np.cumsum(change)[:-1]
+    cover = np.cumsum(begun)[:-1]
+    sums = np.zeros(len(cover))
+    reach = np.cumsum(last - first)
+    # Each piece adds up its own intervals: in a running sum one large score would swallow all behind it.
+    for chunk in np.split(np.arange(len(first)), np.flatnonzero(np.diff(reach // _PIECES_AT_A_TIME)) + 1):
+        counts = last[chunk] - first[chunk]
+        place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        pieces = np.repeat(first[chunk], counts) + place
+        begin, end = int(pieces.min()), int(pieces.max()) + 1
+        sums[begin:end] += np.bincount(pieces - begin, np.repeat(values[chunk], counts), end - begin)
     scored = cover > 0
     return edges[:-1][scored], edges[1:][scored], sums[scored] / cover[scored]
 
@@ -79,18 +91,16 @@ def binned(segments: Segments, locus: Region, count: int) -> Bins:
     first, last = np.searchsorted(ends, lower, "right"), np.searchsorted(starts, upper, "left")
     scored = first < last
     first, last, lower, upper = first[scored], last[scored], lower[scored], upper[scored]
-    # Scored bases, and the sum of their scores, up to each end of a segment; both grow evenly in between.
-    ticks = np.stack([starts, ends], axis=1).ravel()
-    sizes = ends - starts
-    bases = np.repeat(np.concatenate([[0], np.cumsum(sizes)]), 2)[1:-1]
-    sums = np.repeat(np.concatenate([[0.0], np.cumsum(sizes * values)]), 2)[1:-1]
-    covered = np.interp(upper, ticks, bases) - np.interp(lower, ticks, bases)
-    means = (np.interp(upper, ticks, sums) - np.interp(lower, ticks, sums)) / covered
     # reduceat takes the ranges first:last at every second place; the value behind the last is never used.
     ranges = np.stack([first, last], axis=1).ravel()
-    padded = np.append(values, 0.0)
+    padded, sizes = np.append(values, 0.0), np.append(ends - starts, 0)
     lows, highs = (ufunc.reduceat(padded, ranges)[::2] for ufunc in (np.minimum, np.maximum))
-    # Means of differences of sums may leave the range by a rounding.
+    # Of the first and the last segment of a bin a part may lie outside it.
+    before, behind = np.maximum(lower - starts[first], 0), np.maximum(ends[last - 1] - upper, 0)
+    covered = np.add.reduceat(sizes, ranges)[::2] - before - behind
+    sums = np.add.reduceat(sizes * padded, ranges)[::2]
+    means = (sums - before * values[first] - behind * values[last - 1]) / covered
+    # Means of differences may leave the range by a rounding.
     return Bins(lower, upper, np.clip(means, lows, highs), lows, highs)
 
 

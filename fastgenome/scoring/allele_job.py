@@ -247,6 +247,10 @@ def check_outputs(paths: Iterable[Path], endings: Iterable[str], sources: Iterab
         if not path.name.lower().endswith(endings):
             raise ArgumentError(f"the ending of {str(path)!r} is not known; use one of {', '.join(endings)}")
         check_output_folder(path.parent)
+        if not path.parent.is_dir():
+            raise ArgumentError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}")
+        if path.exists() and not path.is_file():
+            raise ArgumentError(f"cannot write {str(path)!r}: it exists and is not a regular file")
         for source in sources:
             if same_file(path, source):
                 raise ArgumentError(f"the output {str(path)!r} is the input itself; choose another file")

@@ -27,7 +27,7 @@ from fastgenome.scoring.genome_outputs import (
     write_regions,
 )
 from fastgenome.scoring.genome_regions import Regions, contigs_of, regions_of
-from fastgenome.scoring.genome_work import GenomeWork, open_genome
+from fastgenome.scoring.genome_work import GenomeWork, genome_digests, open_genome
 from fastgenome.scoring.jobs import (
     JobFolder,
     RunOptions,
@@ -206,12 +206,7 @@ class _GenomeJob:
         plan = WindowPlan(places[:, 0], places[:, 1], places[:, 2] - places[:, 1], options)
         if any(map(is_track, paths)):
             _refuse_overlaps(regions.places, plan)
-        contigs = json.dumps([genome.names, genome.lengths.tolist()])
-        sources = {
-            "genome": file_sha256(Path(genome_path)),
-            # Of one file the indexes of different makers may name other contigs.
-            "contigs": hashlib.sha256(contigs.encode()).hexdigest(),
-        }
+        sources = genome_digests(genome)
         sources |= {} if bed is None else {"regions": regions.sha256}
         work = GenomeWork(genome, scorer, plan, sources)
         work.open()

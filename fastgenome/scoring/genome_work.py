@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -12,7 +14,7 @@ import numpy as np
 
 from fastgenome.bgzf import is_bgzf
 from fastgenome.genome import Genome
-from fastgenome.scoring.jobs import Shard
+from fastgenome.scoring.jobs import Shard, file_sha256
 from fastgenome.scoring.scored_windows import ScoredWindows, joined, to_table
 from fastgenome.scoring.scorer import Scorer
 from fastgenome.scoring.shared_context import SharedContext
@@ -69,6 +71,12 @@ class GenomeWork:
         ends = np.minimum(starts + self.plan.options.window, self.genome.lengths[piece.contig])
         contigs, spans = np.full_like(starts, piece.contig), np.full_like(starts, piece.span)
         return ScoredWindows(contigs, starts, ends, spans, values)
+
+
+def genome_digests(genome: Genome) -> dict[str, str]:
+    """Digests of a genome's file and of its contigs: indexes of different makers may name others."""
+    contigs = json.dumps([genome.names, genome.lengths.tolist()])
+    return {"genome": file_sha256(genome.path), "contigs": hashlib.sha256(contigs.encode()).hexdigest()}
 
 
 def open_genome(path: str | Path) -> Genome:

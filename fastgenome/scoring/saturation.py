@@ -16,8 +16,8 @@ from fastgenome.regions import Region, parse_region
 from fastgenome.scoring.allele_job import AlleleJob, AlleleOptions, VariantReport, check_outputs
 from fastgenome.scoring.allele_scores import figure_names
 from fastgenome.scoring.contig_names import ContigNames
-from fastgenome.scoring.genome_work import open_genome
-from fastgenome.scoring.jobs import RunOptions, file_sha256, write_json
+from fastgenome.scoring.genome_work import genome_digests, open_genome
+from fastgenome.scoring.jobs import RunOptions, write_json
 from fastgenome.scoring.saturation_picture import (
     MOST_BASES,
     MOST_PANELS,
@@ -110,7 +110,7 @@ def _prepare(
         _check_picture(region, scorer)
     names = [str(path) for path in paths]
     outputs = {"files": names, "picture": None if picture is None else str(picture)}
-    digests = {"region": str(region), "genome": file_sha256(opened.path)}
+    digests = {"region": str(region), **genome_digests(opened)}
     return AlleleJob(scorer, opened, options, digests, outputs, paths[0])
 
 

@@ -60,8 +60,8 @@ def draw_saturation(path: Path, region: Region, tables: Iterable[pa.Table], figu
     panels = figure.subplots(len(drawn), 1, squeeze=False, sharex=True)[:, 0]
     for panel, name, grid in zip(panels, drawn, values, strict=True):
         _draw_panel(panel, figure, region, grid, genome, name)
-    panels[-1].set_xlabel(f"position in {region.contig} (from 1)")
-    panels[0].set_title(f"every single-base change of {region}", fontsize=9)
+    panels[-1].set_xlabel(f"position in {region.contig} (from 1)", parse_math=False)
+    panels[0].set_title(f"every single-base change of {region}", fontsize=9, parse_math=False)
     with atomic_file(path) as file:
         _save(figure, file, path.suffix.lower().lstrip("."))
 
@@ -103,7 +103,7 @@ def _draw_panel(
     panel.plot(places + region.start + 1, genome[places], ".", color="0.25", markersize=2)
     panel.set_yticks(range(4), list(_BASES))
     panel.ticklabel_format(axis="x", style="plain", useOffset=False)
-    figure.colorbar(image, ax=panel, label=name.replace("_", " "), pad=0.01)
+    figure.colorbar(image, ax=panel, pad=0.01).set_label(name.replace("_", " "), parse_math=False)
 
 
 def _save(figure: Any, file: Any, kind: str) -> None:

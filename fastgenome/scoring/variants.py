@@ -14,7 +14,7 @@ from fastgenome.emissions import track_emissions
 from fastgenome.genome import Genome
 from fastgenome.scoring.allele_job import AlleleJob, AlleleOptions, VariantReport, check_outputs
 from fastgenome.scoring.contig_names import ContigNames
-from fastgenome.scoring.genome_work import open_genome
+from fastgenome.scoring.genome_work import genome_digests, open_genome
 from fastgenome.scoring.jobs import JobFolder, RunOptions, file_sha256, write_json
 from fastgenome.scoring.scorer import Scorer, as_scorer
 from fastgenome.scoring.variant_fields import InfoField, check_free, info_fields
@@ -128,7 +128,7 @@ class _VariantJob:
         check_outputs((rejected,), TABLE_ENDINGS, inputs)
         check_outputs((*paths, rejected), (*VCF_ENDINGS, *TABLE_ENDINGS), ())
         declared = declared_contigs(variants)
-        digests = {"variants": file_sha256(variants), "genome": file_sha256(opened.path)}
+        digests = {"variants": file_sha256(variants), **genome_digests(opened)}
         names = {
             "files": [str(path) for path in (*paths, rejected)],
             "info_prefix": prefix,
