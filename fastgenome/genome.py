@@ -17,7 +17,7 @@ from fastgenome.errors import ArgumentError, InputError, TruncatedInputError
 from fastgenome.genome_index import FastaIndex, FileState, file_state, read_fai, read_index, write_index
 from fastgenome.streams import ByteStream, PathLike
 
-__all__ = ["Genome", "PackedLetters", "build_index"]
+__all__ = ["Genome", "PackedLetters", "build_index", "open_genome"]
 
 _TWO_BIT_MAGIC = (b"\x43\x27\x41\x1a", b"\x1a\x41\x27\x43")
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -179,6 +179,15 @@ class Genome:
                 parser.feed(chunk)
         parser.finish()
         return _core.Genome.from_parser(parser, self._soft_masked)
+
+
+def open_genome(path: PathLike) -> Genome:
+    """A genome for random access; one in gzip, which allows none, is read into memory. Raises as Genome."""
+    head = b""
+    # What cannot be read is for Genome to explain.
+    with suppress(OSError), open(path, "rb") as file:
+        head = file.read(18)
+    return Genome(path, in_memory=head.startswith(_GZIP_MAGIC) and not is_bgzf(head))
 
 
 def build_index(path: PathLike) -> Path:

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fastgenome.atomic import atomic_file
-from fastgenome.bgzf import is_bgzf
 from fastgenome.errors import ArgumentError
-from fastgenome.genome import Genome
+from fastgenome.genome import Genome, open_genome
 from fastgenome.plotting.gene_models import Gene, read_genes
 from fastgenome.plotting.igv_page import PageTrack, reference_of, render_page
 from fastgenome.plotting.locus import parse_locus, within
@@ -116,7 +115,7 @@ def plot_track(
     kind, paths, names = _kind(out), _listed(tracks), _listed(columns)
     wanted = [parse_locus(text) for text in _listed(region or ())]
     _check_counts(kind, paths, wanted, names)
-    opened = None if genome is None else _open_genome(genome)
+    opened = None if genome is None else open_genome(genome)
     files = [read_scores(path, wanted or None, columns=names) for path in paths]
     lengths = _lengths(files, opened)
     loci = _checked(wanted, files, opened) if wanted else _all_of(lengths, files, opened)
@@ -158,15 +157,6 @@ def _check_counts(kind: str, paths: list[PathLike], wanted: list[Region], column
         )
     if columns and not any(os.fspath(path).lower().endswith(".parquet") for path in paths):
         raise ArgumentError(f"columns {', '.join(columns)}: none of the tracks is a Parquet file")
-
-
-def _open_genome(path: PathLike) -> Genome:
-    """Open a genome; gzip that no index can serve is read into memory."""
-    head = b""
-    if Path(path).is_file():
-        with open(path, "rb") as file:
-            head = file.read(18)
-    return Genome(path, in_memory=head.startswith(b"\x1f\x8b") and not is_bgzf(head))
 
 
 def _lengths(files: Sequence[ScoreFile], genome: Genome | None) -> dict[str, int]:

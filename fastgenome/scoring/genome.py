@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fastgenome.emissions import Footprint, track_emissions
 from fastgenome.errors import ArgumentError
+from fastgenome.genome import open_genome
 from fastgenome.scoring.accounts import Account, footprint_summary
 from fastgenome.scoring.genome_outputs import (
     Aggregate,
@@ -27,7 +28,7 @@ from fastgenome.scoring.genome_outputs import (
     write_regions,
 )
 from fastgenome.scoring.genome_regions import Regions, contigs_of, regions_of
-from fastgenome.scoring.genome_work import GenomeWork, genome_digests, open_genome
+from fastgenome.scoring.genome_work import GenomeWork, genome_digests
 from fastgenome.scoring.jobs import (
     JobFolder,
     RunOptions,

@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastgenome.bgzf import is_bgzf
 from fastgenome.genome import Genome
 from fastgenome.scoring.jobs import Shard, file_sha256
 from fastgenome.scoring.scored_windows import ScoredWindows, joined, to_table
@@ -77,12 +74,3 @@ def genome_digests(genome: Genome) -> dict[str, str]:
     """Digests of a genome's file and of its contigs: indexes of different makers may name others."""
     contigs = json.dumps([genome.names, genome.lengths.tolist()])
     return {"genome": file_sha256(genome.path), "contigs": hashlib.sha256(contigs.encode()).hexdigest()}
-
-
-def open_genome(path: str | Path) -> Genome:
-    """A genome for random access; one in gzip, which allows none, is read into memory."""
-    head = b""
-    # What cannot be read is for Genome to explain.
-    with suppress(OSError), open(path, "rb") as file:
-        head = file.read(18)
-    return Genome(path, in_memory=head.startswith(b"\x1f\x8b") and not is_bgzf(head))

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from fastgenome.emissions import track_emissions
 from fastgenome.errors import ArgumentError
-from fastgenome.genome import Genome
+from fastgenome.genome import Genome, open_genome
 from fastgenome.regions import Region, parse_region
 from fastgenome.scoring.allele_job import AlleleJob, AlleleOptions, VariantReport, check_outputs
 from fastgenome.scoring.allele_scores import figure_names
 from fastgenome.scoring.contig_names import ContigNames
-from fastgenome.scoring.genome_work import genome_digests, open_genome
+from fastgenome.scoring.genome_work import genome_digests
 from fastgenome.scoring.jobs import RunOptions, write_json
 from fastgenome.scoring.saturation_picture import (
     MOST_BASES,

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastgenome.emissions import track_emissions
-from fastgenome.genome import Genome
+from fastgenome.genome import Genome, open_genome
 from fastgenome.scoring.allele_job import AlleleJob, AlleleOptions, VariantReport, check_outputs
 from fastgenome.scoring.contig_names import ContigNames
-from fastgenome.scoring.genome_work import genome_digests, open_genome
+from fastgenome.scoring.genome_work import genome_digests
 from fastgenome.scoring.jobs import JobFolder, RunOptions, file_sha256, write_json
 from fastgenome.scoring.scorer import Scorer, as_scorer
 from fastgenome.scoring.variant_fields import InfoField, check_free, info_fields
