@@ -44,7 +44,7 @@ class Panel(NamedTuple):
 
 
 @contextmanager
-def _settings() -> Iterator[None]:
+def picture_settings() -> Iterator[None]:
     """matplotlib's own defaults, so that the same input gives the same picture everywhere."""
     try:
         import matplotlib
@@ -63,9 +63,14 @@ def write_picture(
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    with _settings():
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        draw(panels, locus, genes).savefig(file, format=kind, dpi=150, metadata=metadata)
+    with picture_settings():
+        save_figure(draw(panels, locus, genes), file, kind)
+
+
+def save_figure(figure: Figure, file: BinaryIO, kind: str) -> None:
+    """Write a figure as "png" or "svg", without a date or a version; within `picture_settings`."""
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    figure.savefig(file, format=kind, dpi=150, metadata=metadata)
 
 
 def draw(panels: Sequence[Panel], locus: Region, genes: Sequence[Gene] | None = None) -> Figure:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastgenome.atomic import atomic_file
 from fastgenome.errors import MissingExtraError
+from fastgenome.plotting.picture import picture_settings, save_figure
 from fastgenome.regions import Region
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ PICTURE_ENDINGS = (".png", ".svg")
 MOST_BASES, MOST_PANELS = 2000, 24
 
 _BASES = "ACGT"
-_DOTS_PER_INCH = 150
 # Inches: of a base where it has room for its letter, and of a whole picture.
 _BASE_WIDTH, _LEAST_WIDTH, _MOST_WIDTH = 0.16, 5.0, 60.0
 _PANEL_HEIGHT = 1.5
@@ -56,14 +56,15 @@ def draw_saturation(path: Path, region: Region, tables: Iterable[pa.Table], figu
     values, genome = _grids(region, tables, drawn)
     length = region.end - region.start
     width = min(_MOST_WIDTH, max(_LEAST_WIDTH, 1.5 + _BASE_WIDTH * length))
-    figure = import_figure()(figsize=(width, 0.8 + _PANEL_HEIGHT * len(drawn)), layout="constrained")
-    panels = figure.subplots(len(drawn), 1, squeeze=False, sharex=True)[:, 0]
-    for panel, name, grid in zip(panels, drawn, values, strict=True):
-        _draw_panel(panel, figure, region, grid, genome, name)
-    panels[-1].set_xlabel(f"position in {region.contig} (from 1)", parse_math=False)
-    panels[0].set_title(f"every single-base change of {region}", fontsize=9, parse_math=False)
-    with atomic_file(path) as file:
-        _save(figure, file, path.suffix.lower().lstrip("."))
+    with picture_settings():
+        figure = import_figure()(figsize=(width, 0.8 + _PANEL_HEIGHT * len(drawn)), layout="constrained")
+        panels = figure.subplots(len(drawn), 1, squeeze=False, sharex=True)[:, 0]
+        for panel, name, grid in zip(panels, drawn, values, strict=True):
+            _draw_panel(panel, figure, region, grid, genome, name)
+        panels[-1].set_xlabel(f"position in {region.contig} (from 1)", parse_math=False)
+        panels[0].set_title(f"every single-base change of {region}", fontsize=9, parse_math=False)
+        with atomic_file(path) as file:
+            save_figure(figure, file, path.suffix.lower().lstrip("."))
 
 
 def _grids(
@@ -104,13 +105,3 @@ def _draw_panel(
     panel.set_yticks(range(4), list(_BASES))
     panel.ticklabel_format(axis="x", style="plain", useOffset=False)
     figure.colorbar(image, ax=panel, pad=0.01).set_label(name.replace("_", " "), parse_math=False)
-
-
-def _save(figure: Any, file: Any, kind: str) -> None:
-    """Write a picture; the same figures give the same bytes."""
-    from matplotlib import rc_context
-
-    # SVG names its parts at random and holds a date unless told otherwise.
-    with rc_context({"svg.hashsalt": "fastgenome"}):
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(file, format=kind, dpi=_DOTS_PER_INCH, metadata=metadata)
