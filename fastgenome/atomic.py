@@ -97,6 +97,20 @@ def atomic_folder(path: str | os.PathLike[str], *, marker: str) -> Iterator[Path
     shutil.rmtree(aside, ignore_errors=True)
 
 
+def check_output_file(path: Path) -> None:
+    """Check, before any work, that a file can be made or replaced.
+
+    Raises:
+        ArgumentError: its folder is missing or writing there is not allowed, or something else than a file
+            stands at `path`.
+    """
+    check_output_folder(path.parent)
+    if not path.parent.is_dir():
+        raise ArgumentError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}")
+    if path.exists() and not path.is_file():
+        raise ArgumentError(f"cannot write {str(path)!r}: it exists and is not a regular file")
+
+
 def check_output_folder(path: str | os.PathLike[str], *, marker: str | None = None) -> Path:
     """Check, before any work, that a folder can be made at `path` or written to; nothing is made yet.
 

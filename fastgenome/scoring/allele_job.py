@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastgenome._version import __version__
+from fastgenome.atomic import check_output_file
 from fastgenome.emissions import Footprint
 from fastgenome.errors import ArgumentError
 from fastgenome.genome import Genome
@@ -18,6 +19,7 @@ from fastgenome.scoring.allele_checks import REASONS, AlleleChecks
 from fastgenome.scoring.allele_scores import AlleleWork, figure_names
 from fastgenome.scoring.allele_table import AlleleTable, prepare_alleles
 from fastgenome.scoring.contig_names import ContigNames
+from fastgenome.scoring.genome_outputs import same_file
 from fastgenome.scoring.jobs import JobFolder, RunOptions, file_sha256, run_job
 from fastgenome.scoring.scorer import Scorer
 from fastgenome.scoring.variant_files import first_rejections
@@ -237,20 +239,13 @@ def check_outputs(paths: Iterable[Path], endings: Iterable[str], sources: Iterab
         ArgumentError: none is given or one twice, an ending is not known, a folder cannot be written to, or
             an output would replace one of the sources.
     """
-    from fastgenome.atomic import check_output_folder
-    from fastgenome.scoring.genome_outputs import same_file
-
     paths, endings, sources = list(paths), tuple(endings), list(sources)
     if not paths or len({path.absolute() for path in paths}) < len(paths):
         raise ArgumentError(f"expected one or more different files to write, got {list(map(str, paths))}")
     for path in paths:
         if not path.name.lower().endswith(endings):
             raise ArgumentError(f"the ending of {str(path)!r} is not known; use one of {', '.join(endings)}")
-        check_output_folder(path.parent)
-        if not path.parent.is_dir():
-            raise ArgumentError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}")
-        if path.exists() and not path.is_file():
-            raise ArgumentError(f"cannot write {str(path)!r}: it exists and is not a regular file")
+        check_output_file(path)
         for source in sources:
             if same_file(path, source):
                 raise ArgumentError(f"the output {str(path)!r} is the input itself; choose another file")

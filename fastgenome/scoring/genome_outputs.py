@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgenome.atomic import check_output_folder
+from fastgenome.atomic import check_output_file, check_output_folder
 from fastgenome.errors import ArgumentError, MissingExtraError
 from fastgenome.genome import Genome
 from fastgenome.scoring.embedding_store import ZARR_MARKER, open_zarr
@@ -79,15 +79,12 @@ def check_output(path: Path, columns: Sequence[str], *, aggregated: bool) -> lis
             written to.
         MissingExtraError: a library is missing.
     """
+    files = _files_of(path, columns, aggregated=aggregated)
     if _ends(path, (".zarr",)):
         check_output_folder(path, marker=ZARR_MARKER)
-    files = _files_of(path, columns, aggregated=aggregated)
-    for file in files:
-        check_output_folder(file.parent)
-        if not file.parent.is_dir():
-            raise ArgumentError(f"cannot write {str(file)!r}: there is no folder {str(file.parent)!r}")
-        if file.exists() and not file.is_file() and not _ends(path, (".zarr",)):
-            raise ArgumentError(f"cannot write {str(file)!r}: it exists and is not a regular file")
+    else:
+        for file in files:
+            check_output_file(file)
     return files
 
 
