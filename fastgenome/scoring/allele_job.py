@@ -64,7 +64,7 @@ class VariantReport:
         job: digest of all that the results depend on.
         outputs: sha256 of each file that was written; none for a part of a job array.
         n_records: lines of a file of variants, known bases of a region.
-        alleles: their account; the files of `outputs` hold every rejected one, this the first 1,000.
+        alleles: their account with the first 1,000 rejected ones; `score_variants` writes a table of all.
         aliases: contigs that were found in the genome by another name, and that name.
         figures: names of what was computed for each allele.
         window, strand: see AlleleOptions.
