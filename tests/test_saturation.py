@@ -255,3 +255,24 @@ def test_variants_command_saturates_a_region(predictor: fg.Predictor, genome: Pa
     assert json.loads(result.stdout)["alleles"]["n_scored"] == 30
     assert len(out.read_text().splitlines()) == 31
     assert picture.exists()
+
+
+def test_variants_command_refuses_options_that_saturate_has_no_use_for(
+    predictor: fg.Predictor, genome: Path, tmp_path: Path
+) -> None:
+    predictor.save(tmp_path / "run")
+    arguments = [
+        "variants",
+        "--saturate",
+        "chr1:1-9",
+        "--genome",
+        str(genome),
+        "--predictor",
+        str(tmp_path / "run"),
+    ]
+    arguments += ["--window", str(WINDOW), "-o", str(tmp_path / "map.tsv"), "--workers", "1"]
+    for wrong in (["--rejects", "x.tsv"], ["--info-prefix", "X_"], ["--max-ref-mismatch", "0.5"]):
+        result = CliRunner().invoke(app, [*arguments, *wrong])
+        assert result.exit_code == 1
+        assert "for a VCF or BCF file" in result.stderr
+    assert not (tmp_path / "map.tsv").exists()
