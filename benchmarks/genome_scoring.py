@@ -1,14 +1,16 @@
 """Scoring of the yeast genome, beside a loop of predictions: `python benchmarks/genome_scoring.py`.
 
 A probe on tiny and features, trained on the histone mark H3, scores windows of 300 bp on both strands. Ratios
-come from one chromosome, the ways in turn, medians of the rounds; the whole genome is scored once. Figures go
-to results/genome_scoring.json and, as a table, to docs/genome_scoring.md (a quarter of an hour; leave
-the machine alone). `--render` writes the table anew from the stored results.
+come from one chromosome, the ways in turn, medians of the rounds; the whole genome is scored once. What a
+shared context does to predictions is seen with a probe that tells coding windows, trained on the other
+chromosomes. Figures go to results/genome_scoring.json and, as a table, to docs/genome_scoring.md (a quarter
+of an hour; leave the machine alone). `--render` writes the table anew from the stored results.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import platform
@@ -16,6 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as parquet
 import torch
+from numpy.typing import NDArray
 from pages import write_between
+from sklearn.metrics import matthews_corrcoef, roc_auc_score
 
 import fastgenome as fg
 from fastgenome.genome import Genome
@@ -39,6 +44,8 @@ CHROMOSOME = "I"
 LOOP = "loop of predict, a window at a time"
 # Windows of which a loop of predictions is timed, since it is slow.
 LOOPED = 1000
+# Windows that the probe of coding sequences learns from.
+TRAINED = 8000
 
 
 def predictors(data: Path, folder: Path) -> dict[str, fg.Predictor]:
@@ -71,7 +78,7 @@ def loops(predictor: fg.Predictor, genome: Path) -> dict[str, Callable[[], Any]]
 
 def scoring(predictor: fg.Predictor, genome: Path, folder: Path, **options: Any) -> Callable[[], Any]:
     """A job that writes bigWig and Parquet anew."""
-    run = fg.RunOptions(workers=options.pop("workers", None))
+    run = fg.RunOptions(workers=options.pop("workers", None), emissions=bool(options.pop("emissions", False)))
 
     def score() -> Any:
         for left in folder.iterdir():
@@ -93,6 +100,56 @@ def timed(ways: dict[str, Callable[[], Any]], rounds: int) -> tuple[dict[str, fl
             given[name] = way()
             times[name].append(time.perf_counter() - start)
     return {name: statistics.median(found) for name, found in times.items()}, given
+
+
+def coding(data: Path, contigs: dict[str, int]) -> dict[str, NDArray[np.float64]]:
+    """Of each contig how many bases before a place lie in a coding sequence of either strand."""
+    marks = {name: np.zeros(length + 1) for name, length in contigs.items()}
+    with gzip.open(next((data / "yeast_genome").glob("*.gtf.gz")), "rt") as file:
+        for line in file:
+            cells = line.split("\t")
+            if len(cells) > 4 and cells[2] == "CDS":
+                marks[cells[0]][int(cells[3]) : int(cells[4]) + 1] = 1
+    return {name: np.cumsum(found) for name, found in marks.items()}
+
+
+def is_coding(before: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Whether more than half of a window is coding."""
+    return (before[starts + WINDOW] - before[starts] > WINDOW / 2).astype(np.int64)
+
+
+def labelled(data: Path, genome: Path, chromosome: Path, folder: Path) -> dict[str, dict[str, float]]:
+    """AUC and MCC on the windows of one chromosome, each scored alone and with a shared context."""
+    opened = Genome(genome)
+    lengths = dict(zip(opened.names, opened.lengths.tolist(), strict=True))
+    before, draw = coding(data, lengths), np.random.default_rng(0)
+    others = [name for name in lengths if name not in (CHROMOSOME, "Mito")]
+    texts, labels = [], []
+    for name in others:
+        starts = draw.integers(0, lengths[name] - WINDOW, TRAINED // len(others))
+        texts += [opened.fetch(name, start, start + WINDOW) for start in starts.tolist()]
+        labels += is_coding(before[name], starts).tolist()
+    fg.finetune((texts, labels), model="tiny", method="probe", features=FEATURES).save(folder / "coding")
+    predictor = fg.Predictor.load(folder / "coding")
+    (out := folder / "coding scores").mkdir()
+    alone, shared = (
+        scoring(predictor, chromosome, out, stride=50, context=context)()[1] for context in (None, CONTEXT)
+    )
+    truth = is_coding(before[CHROMOSOME], np.arange(0, lengths[CHROMOSOME] - WINDOW + 1, 50))
+    return {
+        "windows": {"n": len(truth), "coding": float(truth.mean())},
+        "alone": accuracy(truth, alone),
+        "context": accuracy(truth, shared),
+        "both": {"same": float(np.mean((alone > 0.5) == (shared > 0.5)))},
+    }
+
+
+def accuracy(truth: NDArray[np.int64], scores: NDArray[np.float32]) -> dict[str, float]:
+    """AUC, and MCC at one half."""
+    return {
+        "auc": float(roc_auc_score(truth, scores)),
+        "mcc": float(matthews_corrcoef(truth, scores > 0.5)),
+    }
 
 
 def one_chromosome(genome: Path, folder: Path) -> Path:
@@ -147,14 +204,21 @@ def measure(data: Path, rounds: int, *, whole: bool) -> dict[str, Any]:
             "correlation_of_context": float(
                 np.corrcoef(given["stride 50"][1], given["stride 50, context"][1])[0, 1]
             ),
+            "labelled": labelled(data, genome, chromosome, folder),
             "features_windows": {name: len(found[1]) for name, found in features_given.items()},
         }
         if whole:
             full = {
-                "stride 50": scoring(of_tiny, genome, out, stride=50),
-                "stride 50, context": scoring(of_tiny, genome, out, stride=50, context=CONTEXT),
+                "stride 50": scoring(of_tiny, genome, out, stride=50, emissions=True),
+                "stride 50, context": scoring(
+                    of_tiny, genome, out, stride=50, context=CONTEXT, emissions=True
+                ),
             }
-            results["whole"] = {name: way()[0].seconds for name, way in full.items()}
+            reports = {name: way()[0] for name, way in full.items()}
+            results["whole"] = {name: report.seconds for name, report in reports.items()}
+            results["whole_footprint"] = {
+                name: {**asdict(report.footprint), "bases": report.bases} for name, report in reports.items()
+            }
         return results
 
 
@@ -193,8 +257,38 @@ def render(results: dict[str, Any]) -> str:
         "",
         f"With a shared context of {CONTEXT:,} bases, stride 50 costs {cost:.2f}× stride 300, and its scores "
         f"correlate with the exact ones at {results['correlation_of_context']:.3f}.",
+        "",
+        _of_labelled(results["labelled"]),
     ]
+    if energy := results.get("whole_footprint"):
+        lines += ["", _of_energy(energy)]
     return "\n".join(lines)
+
+
+def _of_labelled(found: dict[str, dict[str, float]]) -> str:
+    """What a shared context does to predictions whose truth is known."""
+    windows, alone, shared = found["windows"], found["alone"], found["context"]
+    return (
+        f"Coding or not, by the annotation: {windows['n']:,} windows of chromosome {CHROMOSOME} ("
+        f"{windows['coding']:.0%} coding), a probe trained on {TRAINED:,} windows of the other chromosomes. "
+        f"Each window alone: AUC {alone['auc']:.3f}, MCC {alone['mcc']:.3f}; with a shared context of "
+        f"{CONTEXT:,} bases: AUC {shared['auc']:.3f}, MCC {shared['mcc']:.3f}; "
+        f"{found['both']['same']:.1%} of the windows are called alike."
+    )
+
+
+def _of_energy(found: dict[str, dict[str, Any]]) -> str:
+    """Energy and CO2e of the whole genome, for each Mbp."""
+    each = [
+        f"{one['energy_kwh'] * 1e12 / one['bases']:,.0f} mWh and "
+        f"{one['co2e_g'] * 1e9 / one['bases']:,.0f} mg CO2e for each Mbp ({name})"
+        for name, one in found.items()
+    ]
+    one = next(iter(found.values()))
+    power = ", ".join(f"{part}: {method}" for part, method in one["method"].items())
+    return (
+        f"The whole genome took {'; '.join(each)}, at {one['carbon_intensity']:.0f} g CO2e per kWh ({power})."
+    )
 
 
 def main() -> None:

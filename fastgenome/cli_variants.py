@@ -66,8 +66,8 @@ def variants(
             raise ArgumentError("give a VCF or BCF file, or --saturate REGION, and not both")
         if saturate is None and picture is not None:
             raise ArgumentError("--picture is a heat map of --saturate REGION")
-        if saturate is not None and (rejects, info_prefix, max_ref_mismatch) != (None, "FG_", 0.01):
-            raise ArgumentError("--rejects, --info-prefix and --max-ref-mismatch are for a VCF or BCF file")
+        if saturate is not None and (info_prefix, max_ref_mismatch) != ("FG_", 0.01):
+            raise ArgumentError("--info-prefix and --max-ref-mismatch are for a VCF or BCF file")
         run = RunOptions(
             workers=workers,
             engine=engine,  # type: ignore[arg-type]
@@ -88,6 +88,7 @@ def variants(
                 strand=strand,  # type: ignore[arg-type]
                 max_n=max_n,
                 picture=picture,
+                rejects=rejects,
                 run=run,
             )
         else:

@@ -121,6 +121,9 @@ def test_saturate_rejects_changes_without_room(predictor: fg.Predictor, tmp_path
     report = fg.saturate(predictor, genome, "a:29-40", out=out, window=WINDOW, run=ONE)
     assert (report.n_records, report.n_in, report.reasons) == (10, 30, {"too_many_n": 21})
     assert len(report.alleles.rejections) == 21
+    rows = [line.split("\t") for line in Path(f"{out}.rejected.tsv").read_text().splitlines()]
+    assert len(rows) == 22
+    assert {row[rows[0].index("reason")] for row in rows[1:]} == {"too_many_n"}
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
@@ -133,7 +136,7 @@ def test_saturate_draws_a_picture(ending: str, predictor: fg.Predictor, genome: 
         report = fg.saturate(
             predictor, genome, "chr1:20-60", out=out, window=WINDOW, picture=picture, run=ONE
         )
-        assert list(report.outputs) == [str(out), str(picture)]
+        assert list(report.outputs) == [str(out), str(picture), f"{out}.rejected.tsv"]
         pictures.append(picture.read_bytes())
     assert pictures[0] == pictures[1]
     if ending == "png":
@@ -271,7 +274,7 @@ def test_variants_command_refuses_options_that_saturate_has_no_use_for(
         str(tmp_path / "run"),
     ]
     arguments += ["--window", str(WINDOW), "-o", str(tmp_path / "map.tsv"), "--workers", "1"]
-    for wrong in (["--rejects", "x.tsv"], ["--info-prefix", "X_"], ["--max-ref-mismatch", "0.5"]):
+    for wrong in (["--info-prefix", "X_"], ["--max-ref-mismatch", "0.5"]):
         result = CliRunner().invoke(app, [*arguments, *wrong])
         assert result.exit_code == 1
         assert "for a VCF or BCF file" in result.stderr

@@ -261,7 +261,7 @@ def test_score_variants_sees_that_its_input_changes(
             write(source, vcf(changed))
             real(*arguments)
 
-        monkeypatch.setattr("fastgenome.scoring.variants.write_rejects", change)
+        monkeypatch.setattr("fastgenome.scoring.allele_job.write_rejects", change)
         for name in ("out.vcf", "out.bcf"):
             out = tmp_path / name
             with pytest.raises(InputError, match="has changed while"):

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fastgenome._version import __version__
 from fastgenome.atomic import check_output_file
-from fastgenome.emissions import Footprint
 from fastgenome.errors import ArgumentError
 from fastgenome.genome import Genome
 from fastgenome.scoring.accounts import Account
 from fastgenome.scoring.allele_checks import REASONS, AlleleChecks
-from fastgenome.scoring.allele_scores import AlleleWork, figure_names
-from fastgenome.scoring.allele_table import AlleleTable, prepare_alleles
+from fastgenome.scoring.allele_scores import AlleleWork, allele_settings, figure_names
+from fastgenome.scoring.allele_table import AlleleAccount, AlleleTable, prepare_alleles
 from fastgenome.scoring.contig_names import ContigNames
 from fastgenome.scoring.genome_outputs import same_file
-from fastgenome.scoring.jobs import JobFolder, RunOptions, file_sha256, run_job
+from fastgenome.scoring.jobs import JobFolder, RunOptions, run_job
+from fastgenome.scoring.reports import Report, digests_of, output_paths
 from fastgenome.scoring.scorer import Scorer
-from fastgenome.scoring.variant_files import first_rejections
+from fastgenome.scoring.variant_files import TABLE_ENDINGS, first_rejections, write_rejects
 from fastgenome.scoring.window_plan import Strand
 from fastgenome.variants import Variant
 
@@ -56,34 +56,28 @@ class AlleleOptions:
                 raise ArgumentError(f"{name}={getattr(self, name)}: expected a share between 0 and 1")
 
 
-@dataclass(frozen=True)
-class VariantReport:
-    """What became of the alleles of a source: each was scored or rejected.
+@dataclass(frozen=True, kw_only=True)
+class VariantReport(Report):
+    """What became of the alleles of a source: each was scored or rejected; see also Report.
 
     Attributes:
-        job: digest of all that the results depend on.
-        outputs: sha256 of each file that was written; none for a part of a job array.
         n_records: lines of a file of variants, known bases of a region.
-        alleles: their account with the first 1,000 rejected ones; `score_variants` writes a table of all.
+        alleles: their account with the first 1,000 rejected ones; the table of rejects has all.
         aliases: contigs that were found in the genome by another name, and that name.
         figures: names of what was computed for each allele.
         window, strand: see AlleleOptions.
-        seconds: wall-clock time of this run.
-        footprint: energy and CO2e of this run, where they were tracked.
-        earlier: an earlier run of the same job had written the outputs; its figures are given.
     """
 
-    job: str
-    outputs: dict[str, str]
     n_records: int
     alleles: Account
     aliases: dict[str, str]
     figures: tuple[str, ...]
     window: int
     strand: str
-    seconds: float
-    footprint: Footprint | None = None
-    earlier: bool = False
+
+    def __post_init__(self) -> None:
+        # JSON has lists alone.
+        object.__setattr__(self, "figures", tuple(self.figures))
 
     @property
     def n_in(self) -> int:
@@ -100,10 +94,6 @@ class VariantReport:
         """How many alleles were rejected, by reason."""
         return self.alleles.reasons
 
-    def to_dict(self) -> dict[str, Any]:
-        """All figures, ready for JSON."""
-        return {**asdict(self), "alleles": self.alleles.to_dict()}
-
     def summary(self) -> str:
         """Some lines for people."""
         done = "a part of a job array: a run without --shard writes the outputs"
@@ -117,25 +107,7 @@ class VariantReport:
         lines.append(f"{self.seconds:.1f} s{rate}")
         if self.footprint is not None:
             lines.append(self.footprint.summary())
-        wrote = "an earlier run of this job wrote" if self.earlier else "wrote"
-        return "\n".join([*lines, *(f"{wrote} {path}" for path in self.outputs)])
-
-    @classmethod
-    def of_earlier_run(cls, path: Path, job: str) -> VariantReport | None:
-        """The report of a run that wrote the outputs of this very job, if they still are as it left them."""
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["job"] != job or any(
-                digest != file_sha256(Path(file)) for file, digest in content["outputs"].items()
-            ):
-                return None
-            footprint = content.pop("footprint")
-            content["alleles"] = Account.from_dict(content["alleles"])
-            content["figures"] = tuple(content["figures"])
-            content["earlier"] = True
-            return cls(**content, footprint=None if footprint is None else Footprint(**footprint))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        return "\n".join([*lines, *self.wrote()])
 
 
 @dataclass(frozen=True)
@@ -145,21 +117,29 @@ class AlleleJob:
     Attributes:
         scorer, genome, options: what is computed.
         source: digests of what the alleles come from, ready for JSON.
+        variants: reads them.
+        contigs: their names.
         outputs: names of the files, and all else that their bytes depend on, ready for JSON.
-        path: the first output, beside which the shards and the report lie.
+        first_output: see OutputJob.
+        rejects: the table of rejected alleles.
+        write: writes the files of scores, and returns them.
     """
 
     scorer: Scorer
     genome: Genome
     options: AlleleOptions
     source: Mapping[str, Any]
+    variants: Callable[[], Iterable[Variant]]
+    contigs: ContigNames
     outputs: Mapping[str, Any]
-    path: Path
+    first_output: Path
+    rejects: Path
+    write: Callable[[AlleleJob, JobFolder], Iterable[Path]]
 
     @property
-    def report_path(self) -> Path:
-        """Where the report lies."""
-        return self.path.with_name(self.path.name + ".report.json")
+    def report_type(self) -> type[VariantReport]:
+        """See OutputJob."""
+        return VariantReport
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -174,53 +154,48 @@ class AlleleJob:
 
     def described(self) -> dict[str, str]:
         """All that the figures depend on, as texts."""
-        settings = {**self._of_table(), "strand": self.options.strand, "scorer": self.scorer.sha256}
-        return {name: str(value) for name, value in settings.items()}
+        return {name: str(value) for name, value in self.settings().items()}
 
-    def compute(
-        self, variants: Iterable[Variant], contigs: ContigNames, run: RunOptions
-    ) -> tuple[AlleleTable, JobFolder | None]:
-        """Check all alleles and score those that can be, but for what an earlier run has done.
+    def settings(self) -> dict[str, Any]:
+        """See OutputJob."""
+        return allele_settings(self._of_table(), self.scorer, self.options.strand)
 
-        Returns:
-            The table of alleles, and the folder of scores; None for a part of a job array.
+    def run(self, folder: Path, options: RunOptions) -> tuple[VariantReport, JobFolder | None]:
+        """Check all alleles, score those that can be, but for what an earlier run has done, and write.
 
         Raises:
             InputError, ArgumentError: see `prepare_alleles` and `run_job`.
         """
-        options = self.options
-        folder = run.folder or self.path.with_name(self.path.name + ".shards")
+        window, strand = self.options.window, self.options.strand
         table = prepare_alleles(
-            variants,
-            AlleleChecks(self.genome, contigs, options.window, options.max_n),
+            self.variants(),
+            AlleleChecks(self.genome, self.contigs, window, self.options.max_n),
             folder.absolute(),
             settings=self._of_table(),
-            max_ref_mismatch=options.max_ref_mismatch,
-            progress=run.progress,
+            max_ref_mismatch=self.options.max_ref_mismatch,
+            progress=options.progress,
         )
-        work = AlleleWork(self.scorer, self.genome, table, options.window, options.strand, self._of_table())
-        return table, run_job(work, folder, run, unit="alleles")
+        work = AlleleWork(self.scorer, self.genome, table, window, strand, self._of_table())
+        shards = run_job(work, folder, options, unit="alleles")
+        report = self._report(table.account)
+        if shards is None:
+            return report, None
+        write_rejects(self.rejects, table.tables())
+        written = [*self.write(self, shards), self.rejects]
+        outputs = digests_of(path.absolute() for path in written)
+        return replace(report, outputs=outputs, alleles=_account(table, shards)), shards
 
-    def report(
-        self, table: AlleleTable, job: JobFolder | None, written: Iterable[Path], seconds: float
-    ) -> VariantReport:
-        """The account of this run; of a part of a job array without alleles."""
-        found, alleles = table.account, Account()
-        if job is not None:
-            rejections = first_rejections(table.tables()) if found.reasons else []
-            alleles = Account(
-                sum(found.alleles), job.counts().get("scored", 0), dict(found.reasons), rejections
-            )
+    def _report(self, found: AlleleAccount) -> VariantReport:
+        """The report of a part of a job array."""
         return VariantReport(
             job=self.digest,
-            outputs={str(path): file_sha256(path) for path in written},
+            outputs={},
             n_records=found.records,
-            alleles=alleles.check(),
+            alleles=Account(),
             aliases=dict(found.aliases),
             figures=self.figures,
             window=self.options.window,
             strand=self.options.strand,
-            seconds=seconds,
         )
 
     def _of_table(self) -> dict[str, Any]:
@@ -232,16 +207,21 @@ class AlleleJob:
         }
 
 
+def _account(table: AlleleTable, shards: JobFolder) -> Account:
+    found = table.account
+    rejections = first_rejections(table.tables()) if found.reasons else []
+    scored = shards.counts().get("scored", 0)
+    return Account(sum(found.alleles), scored, dict(found.reasons), rejections).check()
+
+
 def check_outputs(paths: Iterable[Path], endings: Iterable[str], sources: Iterable[Path]) -> None:
     """Check, before any work, that files can be written.
 
     Raises:
-        ArgumentError: none is given or one twice, an ending is not known, a folder cannot be written to, or
-            an output would replace one of the sources.
+        ArgumentError: an ending is not known, a folder cannot be written to, or an output would replace one
+            of the sources.
     """
-    paths, endings, sources = list(paths), tuple(endings), list(sources)
-    if not paths or len({path.absolute() for path in paths}) < len(paths):
-        raise ArgumentError(f"expected one or more different files to write, got {list(map(str, paths))}")
+    endings, sources = tuple(endings), list(sources)
     for path in paths:
         if not path.name.lower().endswith(endings):
             raise ArgumentError(f"the ending of {str(path)!r} is not known; use one of {', '.join(endings)}")
@@ -249,3 +229,11 @@ def check_outputs(paths: Iterable[Path], endings: Iterable[str], sources: Iterab
         for source in sources:
             if same_file(path, source):
                 raise ArgumentError(f"the output {str(path)!r} is the input itself; choose another file")
+
+
+def rejects_path(rejects: str | Path | None, paths: Sequence[Path], sources: Iterable[Path]) -> Path:
+    """The table of rejected alleles, by default beside the first output; checked like that."""
+    path = paths[0].with_name(paths[0].name + ".rejected.tsv") if rejects is None else Path(rejects)
+    check_outputs((path,), TABLE_ENDINGS, sources)
+    output_paths((*paths, path))
+    return path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,11 @@ def _distances(before: Scores, after: Scores) -> Scores:
     return np.stack([distance, euclidean], axis=1).astype(np.float32)
 
 
+def allele_settings(source: Mapping[str, Any], scorer: Scorer, strand: Strand) -> dict[str, Any]:
+    """All that the figures of a table of alleles depend on, ready for JSON."""
+    return {**source, "strand": strand, "scorer": scorer.sha256}
+
+
 @dataclass(frozen=True)
 class AlleleWork:
     """The scoring of a table of alleles, as a job.
@@ -101,7 +106,7 @@ class AlleleWork:
 
     def settings(self) -> dict[str, Any]:
         """All that the figures depend on."""
-        return {**self.source, "strand": self.strand, "scorer": self.scorer.sha256}
+        return allele_settings(self.source, self.scorer, self.strand)
 
     def amount(self, shard: int) -> float:
         """Alleles that are scored."""

@@ -14,14 +14,14 @@ from fastgenome.atomic import atomic_file
 from fastgenome.errors import ArgumentError, CheckpointError, InputError
 from fastgenome.progress import progress_bar
 from fastgenome.scoring.allele_checks import Allele, AlleleChecks
-from fastgenome.scoring.jobs import ALLELES, check_unused
+from fastgenome.scoring.jobs import ALLELES, check_same_job, check_unused
 from fastgenome.variants import Variant
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 # A shard is what a killed job repeats at most; its windows are in memory at once.
-_SHARD_ALLELES = 1 << 13
+_SHARD_ALLELES = 1 << 11
 _SHARD_BASES = 1 << 22
 # Of alleles alone: files of structural variants spell out many thousand bases a line.
 _SHARD_LETTERS = 1 << 24
@@ -222,12 +222,7 @@ def _read_account(path: Path, settings: Mapping[str, Any]) -> AlleleAccount:
         found, account = json.loads(stored[_SETTINGS]), json.loads(stored[_ACCOUNT])
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); remove the folder") from None
-    if found != json.loads(json.dumps(settings)):
-        changed = sorted(key for key in {*found, *settings} if found.get(key) != settings.get(key))
-        raise ArgumentError(
-            f"{str(path.parent)!r} holds shards of a job with another {', '.join(changed)}; remove the "
-            "folder to start anew, or finish that job with its own settings"
-        )
+    check_same_job(path.parent, found, json.loads(json.dumps(settings)))
     account["alleles"], account["accepted"] = tuple(account["alleles"]), tuple(account["accepted"])
     return AlleleAccount(**account)
 

@@ -7,16 +7,24 @@ import os
 import pickle
 import sys
 import threading
-from collections.abc import Callable, Iterator, Set
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
+from queue import Empty, SimpleQueue
 from types import ModuleType
 from typing import Any
+
+import joblib
 
 from fastgenome.errors import FastgenomeError, MissingExtraError
 from fastgenome.progress import progress_bar
 from fastgenome.scoring.jobs import JobFolder, RunOptions, Shard, Work
+
+# About as long as processes take to start.
+_SECONDS_ALONE = 5.0
 
 
 class WorkerError(FastgenomeError):
@@ -40,7 +48,11 @@ def _computed(work: Work, job: JobFolder, shards: list[int], options: RunOptions
     if options.engine == "ray":
         return _with_ray(work, job, shards, options.workers)
     workers = min(len(shards), options.workers or _default_workers(work))
-    return _here(work, job, shards) if workers == 1 else _in_processes(work, job, shards, workers)
+    if workers == 1:
+        return _here(work, job, shards)
+    if options.workers is None:
+        return _here_at_first(work, job, shards, workers)
+    return _in_processes(work, job, shards, workers)
 
 
 def _on_gpu(work: Work) -> bool:
@@ -48,14 +60,11 @@ def _on_gpu(work: Work) -> bool:
 
 
 def _default_workers(work: Work) -> int:
-    if _on_gpu(work):
-        return 1
-    with suppress(AttributeError):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """One on a GPU, else the cores that this process may use: affinity and limits of containers count."""
+    return 1 if _on_gpu(work) else int(joblib.cpu_count())
 
 
-def _here(work: Work, job: JobFolder, shards: list[int]) -> Iterator[int]:
+def _here(work: Work, job: JobFolder, shards: Iterable[int]) -> Iterator[int]:
     """Compute in this process; a shard is written while the next is computed."""
     compute = work.open()
     with _one_thread(), ThreadPoolExecutor(1) as writer:
@@ -69,6 +78,56 @@ def _here(work: Work, job: JobFolder, shards: list[int]) -> Iterator[int]:
         if pending is not None:
             pending[1].result()
             yield pending[0]
+
+
+def _here_at_first(work: Work, job: JobFolder, shards: list[int], workers: int) -> Iterator[int]:
+    """Compute in a thread of this process, and what that leaves after some seconds in processes.
+
+    Processes take seconds to start: a small job is done by then.
+    """
+    left = deque(shards)
+    done: SimpleQueue[int | BaseException | None] = SimpleQueue()
+
+    def taken() -> Iterator[int]:
+        with suppress(IndexError):
+            while True:
+                yield left.popleft()
+
+    def compute_here() -> None:
+        try:
+            for shard in _here(work, job, taken()):
+                done.put(shard)
+            done.put(None)
+        except BaseException as error:
+            done.put(error)
+
+    # Without waiting for it this process can be interrupted.
+    threading.Thread(target=compute_here, daemon=True).start()
+    try:
+        yield from _until_ended(done, seconds=_SECONDS_ALONE)
+        rest = list(taken())
+        if rest:
+            yield from _in_processes(work, job, rest, min(workers, len(rest)))
+        yield from _until_ended(done)
+    finally:
+        left.clear()
+
+
+def _until_ended(
+    done: SimpleQueue[int | BaseException | None], seconds: float | None = None
+) -> Iterator[int]:
+    """What comes before None, or until so many seconds have passed; an exception is raised."""
+    end = None if seconds is None else time.monotonic() + seconds
+    with suppress(Empty):
+        while True:
+            found = done.get(timeout=None if end is None else max(0.0, end - time.monotonic()))
+            if isinstance(found, BaseException):
+                raise found
+            if found is None:
+                # For those who wait after this.
+                done.put(None)
+                return
+            yield found
 
 
 def _in_processes(work: Work, job: JobFolder, shards: list[int], workers: int) -> Iterator[int]:

@@ -4,40 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgenome.emissions import Footprint, track_emissions
 from fastgenome.errors import ArgumentError
 from fastgenome.genome import open_genome
 from fastgenome.scoring.accounts import Account, footprint_summary
 from fastgenome.scoring.genome_outputs import (
     Aggregate,
     OutputRows,
-    RegionTotals,
+    RegionFigures,
     check_output,
     open_output,
+    open_regions,
+    region_figures,
     same_file,
-    write_regions,
 )
 from fastgenome.scoring.genome_regions import Regions, contigs_of, regions_of
 from fastgenome.scoring.genome_work import GenomeWork, genome_digests
-from fastgenome.scoring.jobs import (
-    JobFolder,
-    RunOptions,
-    file_sha256,
-    folder_sha256,
-    job_digest,
-    run_job,
-    write_json,
-)
+from fastgenome.scoring.jobs import JobFolder, RunOptions, job_digest, run_job
+from fastgenome.scoring.reports import Report, digests_of, output_paths, run_to_report
 from fastgenome.scoring.scored_windows import ScoredWindows, from_table, joined, to_table
 from fastgenome.scoring.scorer import as_scorer
 from fastgenome.scoring.tracks import bins_of, is_track
@@ -50,37 +42,19 @@ if TYPE_CHECKING:
     from fastgenome.prediction import Predictor
 
 
-@dataclass(frozen=True)
-class GenomeReport:
-    """What became of a genome.
+@dataclass(frozen=True, kw_only=True)
+class GenomeReport(Report):
+    """What became of a genome; see also Report.
 
     Attributes:
-        job: digest of all that the results depend on, and of what the files show of them.
-        outputs: sha256 of each file or folder that was written; none for a part of a job array.
         records: the account of the contigs, or of the regions where there are any.
         windows: the account of the windows, without single rejections.
         bases: that the windows stand for: of each the stride, or the window if it is shorter.
-        seconds: wall-clock time of this run.
-        footprint: energy and CO2e of this run, where they were tracked.
-        earlier: an earlier run of the same job had written the outputs; its figures are given.
     """
 
-    job: str
-    outputs: dict[str, str]
     records: Account
     windows: Account
     bases: int
-    seconds: float
-    footprint: Footprint | None = None
-    earlier: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """All figures, ready for JSON."""
-        return {
-            **asdict(self),
-            "records": self.records.to_dict(),
-            "windows": self.windows.to_dict(),
-        }
 
     def summary(self) -> str:
         """Some lines for people."""
@@ -94,31 +68,7 @@ class GenomeReport:
         ]
         if self.footprint is not None:
             lines.append(footprint_summary(self.footprint, self.bases / 1e6))
-        wrote = "an earlier run of this job wrote" if self.earlier else "wrote"
-        return "\n".join([*lines, *(f"{wrote} {path}" for path in self.outputs)])
-
-    @classmethod
-    def of_earlier_run(cls, path: Path, job: str) -> GenomeReport | None:
-        """The report of a run that wrote the outputs of this very job, if they still are as it left them."""
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["job"] != job or any(
-                digest != _sha256(Path(file)) for file, digest in content["outputs"].items()
-            ):
-                return None
-            footprint = content["footprint"]
-            return cls(
-                job,
-                content["outputs"],
-                Account.from_dict(content["records"]),
-                Account.from_dict(content["windows"]),
-                content["bases"],
-                content["seconds"],
-                None if footprint is None else Footprint(**footprint),
-                earlier=True,
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        return "\n".join([*lines, *self.wrote()])
 
 
 def score_genome(
@@ -159,19 +109,13 @@ def score_genome(
         ArgumentError: an argument does not fit, or the shards' folder is of another job.
         InputError: the genome or the regions cannot be read.
     """
-    run = run or RunOptions()
     options = WindowOptions(window, window if stride is None else stride, strand, edge, max_n, context)
-    paths = _paths(out)
-    started = time.perf_counter()
-    with track_emissions() if run.emissions else nullcontext() as footprint:
-        job = _GenomeJob.prepare(scorer, genome, paths, options, regions, tuple(aggregates))
-        report = job.run(run, started)
-    if footprint is None or report.earlier:
-        return report
-    report = replace(report, footprint=footprint)
-    if report.outputs:
-        write_json(job.report_path, report.to_dict())
-    return report
+    paths = output_paths(out)
+
+    def prepare() -> _GenomeJob:
+        return _GenomeJob.prepare(scorer, genome, paths, options, regions, tuple(aggregates))
+
+    return run_to_report(prepare, run or RunOptions())
 
 
 @dataclass(frozen=True)
@@ -204,7 +148,13 @@ class _GenomeJob:
         genome = open_genome(genome_path)
         regions = contigs_of(genome) if bed is None else regions_of(bed, genome)
         places = regions.places
-        plan = WindowPlan(places[:, 0], places[:, 1], places[:, 2] - places[:, 1], options)
+        plan = WindowPlan(
+            places[:, 0],
+            places[:, 1],
+            places[:, 2] - places[:, 1],
+            options,
+            with_model=scorer.model is not None,
+        )
         if any(map(is_track, paths)):
             _refuse_overlaps(regions.places, plan)
         sources = genome_digests(genome)
@@ -214,30 +164,38 @@ class _GenomeJob:
         rows = OutputRows(genome, options, scorer.columns, scorer.dim, regions.names)
         return cls(work, rows, regions, paths, aggregates)
 
-    def run(self, run: RunOptions, started: float) -> GenomeReport:
-        """Compute what is missing, and write the outputs unless this is a part of a job array."""
-        folder = run.folder or self.paths[0].with_name(self.paths[0].name + ".shards")
-        digest = self._digest()
-        if earlier := GenomeReport.of_earlier_run(self.report_path, digest):
-            # It may have been killed just before this.
-            JobFolder.remove_left(folder, self.work)
-            return earlier
-        job = run_job(self.work, folder, run, unit="bases")
-        if job is None:
-            bases = int(sum(map(self.work.amount, run.part(self.work.n_shards))))
-            return GenomeReport(digest, {}, Account(), Account(), bases, time.perf_counter() - started)
-        outputs, totals = self._assemble(job)
+    @property
+    def report_type(self) -> type[GenomeReport]:
+        """See OutputJob."""
+        return GenomeReport
+
+    @property
+    def first_output(self) -> Path:
+        """See OutputJob."""
+        return self.paths[0]
+
+    @property
+    def digest(self) -> str:
+        """Digest of the job, its outputs and aggregates."""
+        parts = [job_digest(self.work), [str(path.absolute()) for path in self.paths], self.aggregates]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def settings(self) -> dict[str, Any]:
+        """See OutputJob."""
+        return self.work.settings()
+
+    def run(self, folder: Path, options: RunOptions) -> tuple[GenomeReport, JobFolder | None]:
+        """See OutputJob."""
+        shards = run_job(self.work, folder, options, unit="bases")
         report = GenomeReport(
-            digest,
-            outputs,
-            self.regions.account(totals.windows, self.work.plan.counts),
-            _window_account(job),
-            self._bases(),
-            time.perf_counter() - started,
+            job=self.digest, outputs={}, records=Account(), windows=Account(), bases=self._bases()
         )
-        write_json(self.report_path, report.to_dict())
-        job.remove()
-        return report
+        if shards is None:
+            bases = int(sum(map(self.work.amount, options.part(self.work.n_shards))))
+            return replace(report, bases=bases), None
+        outputs, scored = self._assemble(shards)
+        records = self.regions.account(scored, self.work.plan.counts)
+        return replace(report, outputs=outputs, records=records, windows=_window_account(shards)), shards
 
     def _bases(self) -> int:
         """Bases that the windows stand for."""
@@ -245,35 +203,41 @@ class _GenomeJob:
         step = min(options.stride, options.window)
         return int(np.minimum(self.work.plan.counts * step, places[:, 2] - places[:, 1]).sum())
 
-    def _digest(self) -> str:
-        """Digest of the job, its outputs and aggregates."""
-        parts = [job_digest(self.work), [str(path.absolute()) for path in self.paths], self.aggregates]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-    @property
-    def report_path(self) -> Path:
-        """Where the report lies."""
-        return self.paths[0].with_name(self.paths[0].name + ".report.json")
-
-    def _assemble(self, job: JobFolder) -> tuple[dict[str, str], RegionTotals]:
-        """Write all outputs in one pass over the shards."""
+    def _assemble(self, job: JobFolder) -> tuple[dict[str, str], NDArray[np.int64]]:
+        """Write all outputs in one pass over the shards; count the scored windows of each span."""
         scorer, aggregated = self.work.scorer, bool(self.aggregates)
-        totals = RegionTotals(len(self.work.plan.counts), scorer.dim if aggregated else 0)
-        total = job.counts().get("scored", 0)
-        with ExitStack() as files:
-            writers = [
-                files.enter_context(open_output(path, self.rows, total=total))
-                for path in (() if aggregated else self.paths)
-            ]
+        scored = np.zeros(len(self.work.plan.counts), dtype=np.int64)
+
+        def tables() -> Iterator[ScoredWindows]:
             for table in _tables(job, self.work):
                 windows = from_table(table, self.rows.genome.names, scorer.columns, scorer.dim)
-                totals.add(windows)
+                np.add.at(scored, windows.spans, 1)
+                yield windows
+
+        if aggregated:
+            self._write_regions(region_figures(tables(), scorer.dim))
+        else:
+            self._write_windows(tables(), job.counts().get("scored", 0))
+        written = (check_output(path, scorer.columns, aggregated=aggregated) for path in self.paths)
+        return digests_of(path.absolute() for files_of in written for path in files_of), scored
+
+    def _write_windows(self, tables: Iterable[ScoredWindows], total: int) -> None:
+        with ExitStack() as files:
+            writers = [files.enter_context(open_output(path, self.rows, total=total)) for path in self.paths]
+            for windows in tables:
                 for write in writers:
                     write(windows)
-        for path in self.paths if aggregated else ():
-            write_regions(path, self.rows, self.regions.places, totals, self.aggregates)
-        written = (check_output(path, scorer.columns, aggregated=aggregated) for path in self.paths)
-        return {str(path.absolute()): _sha256(path) for files_of in written for path in files_of}, totals
+
+    def _write_regions(self, regions: Iterable[RegionFigures]) -> None:
+        with ExitStack() as files:
+            places = self.regions.places
+            writers = [
+                files.enter_context(open_regions(path, self.rows, places, self.aggregates))
+                for path in self.paths
+            ]
+            for figures in regions:
+                for write in writers:
+                    write(figures)
 
 
 def _window_account(job: JobFolder) -> Account:
@@ -282,21 +246,10 @@ def _window_account(job: JobFolder) -> Account:
     return Account(n_in, scored, {"too_many_n": n_in - scored} if n_in > scored else {}).check()
 
 
-def _sha256(path: Path) -> str:
-    return folder_sha256(path) if path.is_dir() else file_sha256(path)
-
-
 def _tables(job: JobFolder, work: GenomeWork) -> Iterator[pa.Table]:
     """The tables of a job, before them one without rows, so that every output has its columns."""
     yield to_table(joined([], work.scorer.dim), work.genome.names, work.scorer.columns)
     yield from job.tables()
-
-
-def _paths(out: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
-    paths = (Path(out),) if isinstance(out, str | Path) else tuple(map(Path, out))
-    if not paths or len(set(paths)) < len(paths):
-        raise ArgumentError(f"out={out!r}: expected one or more different files")
-    return paths
 
 
 def _check_aggregates(aggregates: tuple[Aggregate, ...], bed: str | Path | None) -> None:

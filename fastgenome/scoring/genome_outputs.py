@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,62 +135,81 @@ def _open_table(path: Path, rows: OutputRows) -> Iterator[Write]:
         yield write
 
 
-class RegionTotals:
-    """Mean and greatest number of the windows of each span, kept while windows come by.
+class RegionFigures(NamedTuple):
+    """Of some spans: scored windows, and the sum and greatest of their numbers."""
 
-    With `dim` 0 windows are counted alone.
+    spans: NDArray[np.int64]  # (n,)
+    windows: NDArray[np.int64]
+    sums: NDArray[np.float64]  # (n, dim)
+    greatest: NDArray[np.float32]
 
-    Attributes:
-        windows: (spans,) scored windows of each.
-    """
-
-    def __init__(self, spans: int, dim: int) -> None:
-        self.windows = np.zeros(spans, dtype=np.int64)
-        self._sum = np.zeros((spans, dim))
-        self._max = np.full((spans, dim), -np.inf, dtype=np.float32)
-
-    def add(self, windows: ScoredWindows) -> None:
-        """Count windows, which come in the order of their spans."""
-        if not len(windows.spans):
-            return
-        spans, first = np.unique(windows.spans, return_index=True)
-        self.windows[spans] += np.diff([*first, len(windows.spans)])
-        if not self._sum.shape[1]:
-            return
-        self._sum[spans] += np.add.reduceat(windows.values.astype(np.float64), first)
-        self._max[spans] = np.maximum(self._max[spans], np.maximum.reduceat(windows.values, first))
-
-    def of(self, aggregate: Aggregate, spans: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The figures of some spans that have windows, (n, dim)."""
+    def of(self, aggregate: Aggregate) -> NDArray[np.float32]:
+        """The figures of each span, (n, dim)."""
         if aggregate == "max":
-            return self._max[spans]
-        return (self._sum[spans] / self.windows[spans, None]).astype(np.float32)
+            return self.greatest
+        return (self.sums / self.windows[:, None]).astype(np.float32)
+
+    def part(self, rows: slice) -> RegionFigures:
+        """Some of the spans."""
+        return RegionFigures(self.spans[rows], self.windows[rows], self.sums[rows], self.greatest[rows])
 
 
-def write_regions(
-    path: Path,
-    rows: OutputRows,
-    places: NDArray[np.int64],
-    totals: RegionTotals,
-    aggregates: Sequence[Aggregate],
-) -> None:
-    """Write a row for each region with a scored window: contig, start, end, name, windows, NUMBER_mean …
+def region_figures(tables: Iterable[ScoredWindows], dim: int) -> Iterator[RegionFigures]:
+    """The figures of spans with scored windows, whose windows come in the order of the spans.
+
+    Each span comes once, when its last window has been seen; one table is in memory at a time.
+    """
+    kept = _figures(np.empty(0, np.int64), np.empty((0, dim), np.float32))
+    for windows in tables:
+        if not len(windows.spans):
+            continue
+        found = _figures(windows.spans, windows.values)
+        if len(kept.spans) and kept.spans[0] == found.spans[0]:
+            found.windows[0] += kept.windows[0]
+            found.sums[0] += kept.sums[0]
+            found.greatest[0] = np.maximum(found.greatest[0], kept.greatest[0])
+        else:
+            yield kept
+        yield found.part(slice(None, -1))
+        kept = found.part(slice(-1, None))
+    yield kept
+
+
+def _figures(spans: NDArray[np.int64], values: NDArray[np.float32]) -> RegionFigures:
+    """The figures of sorted spans."""
+    found, first = np.unique(spans, return_index=True)
+    if not len(found):
+        return RegionFigures(found, found.copy(), values.astype(np.float64), values)
+    sums = np.add.reduceat(values.astype(np.float64), first)
+    greatest = np.maximum.reduceat(values, first)
+    return RegionFigures(found, np.diff([*first, len(spans)]), sums, greatest)
+
+
+@contextmanager
+def open_regions(
+    path: Path, rows: OutputRows, places: NDArray[np.int64], aggregates: Sequence[Aggregate]
+) -> Iterator[Callable[[RegionFigures], None]]:
+    """Rows for regions with scored windows: contig, start, end, name, windows, NUMBER_mean …
 
     `places` is (spans, 3): contig, start and end of each region.
     """
-    scored = np.flatnonzero(totals.windows)
-    contigs, names = rows.place(places[scored, 0], scored)
-    columns: Mapping[str, Column] = {
-        "contig": contigs,
-        "start": places[scored, 1],
-        "end": places[scored, 2],
-        **names,
-        "windows": totals.windows[scored],
-    }
-    for aggregate in aggregates:
-        columns = {**columns, **rows.numbers(totals.of(aggregate, scored), f"_{aggregate}")}
     with open_writer(path) as table:
-        table.write(columns)
+
+        def write(figures: RegionFigures) -> None:
+            spans = figures.spans
+            contigs, names = rows.place(places[spans, 0], spans)
+            columns: Mapping[str, Column] = {
+                "contig": contigs,
+                "start": places[spans, 1],
+                "end": places[spans, 2],
+                **names,
+                "windows": figures.windows,
+            }
+            for aggregate in aggregates:
+                columns = {**columns, **rows.numbers(figures.of(aggregate), f"_{aggregate}")}
+            table.write(columns)
+
+        yield write
 
 
 def _ends(path: Path, endings: tuple[str, ...]) -> bool:

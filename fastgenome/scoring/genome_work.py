@@ -13,10 +13,10 @@ import numpy as np
 from fastgenome.genome import Genome
 from fastgenome.scoring.jobs import Shard, file_sha256
 from fastgenome.scoring.scored_windows import ScoredWindows, joined, to_table
-from fastgenome.scoring.scorer import Scorer
+from fastgenome.scoring.scorer import Scorer, Scores
 from fastgenome.scoring.shared_context import SharedContext
-from fastgenome.scoring.window_plan import Piece, WindowPlan
-from fastgenome.scoring.window_scores import SeparateWindows, piece_scores
+from fastgenome.scoring.window_plan import WindowPlan
+from fastgenome.scoring.window_scores import Part, SeparateWindows, WindowScorer, scored_parts
 
 
 @dataclass(frozen=True)
@@ -48,25 +48,32 @@ class GenomeWork:
 
     def open(self) -> Callable[[int], Shard]:
         """What scores the windows of a shard."""
-        kind = SeparateWindows if self.plan.options.context is None else SharedContext
-        score = kind(self.genome, self.scorer, self.plan.options)
+        options, scorer = self.plan.options, self.scorer
+        score: WindowScorer = (
+            SeparateWindows(scorer, options)
+            if options.context is None
+            else SharedContext(self.genome, scorer, options)
+        )
+        ahead = self.device != "cpu"
 
         def compute(shard: int) -> Shard:
             pieces = self.plan.pieces(shard)
-            parts = [
-                self._rows(piece, scored.starts, scored.values)
-                for piece in pieces
-                for scored in piece_scores(piece, self.genome, self.plan.options, score)
-            ]
-            windows = joined(parts, self.scorer.dim)
+            scored = scored_parts(pieces, self.genome, options, score, ahead=ahead)
+            windows = joined([self._rows(parts, values) for parts, values in scored], scorer.dim)
             counts = {"windows": sum(piece.windows for piece in pieces), "scored": len(windows.starts)}
-            return Shard(to_table(windows, self.genome.names, self.scorer.columns), counts)
+            return Shard(to_table(windows, self.genome.names, scorer.columns), counts)
 
         return compute
 
-    def _rows(self, piece: Piece, starts: Any, values: Any) -> ScoredWindows:
-        ends = np.minimum(starts + self.plan.options.window, self.genome.lengths[piece.contig])
-        contigs, spans = np.full_like(starts, piece.contig), np.full_like(starts, piece.span)
+    def _rows(self, parts: list[Part], values: Scores) -> ScoredWindows:
+        options = self.plan.options
+        counts = [part.windows for part in parts]
+        contigs = np.repeat(np.array([part.piece.contig for part in parts], dtype=np.int64), counts)
+        spans = np.repeat(np.array([part.piece.span for part in parts], dtype=np.int64), counts)
+        starts = np.concatenate(
+            [part.piece.start + options.stride * np.flatnonzero(part.wanted) for part in parts]
+        )
+        ends = np.minimum(starts + options.window, self.genome.lengths[contigs])
         return ScoredWindows(contigs, starts, ends, spans, values)
 
 

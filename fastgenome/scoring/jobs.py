@@ -63,7 +63,8 @@ class RunOptions:
     """How a job is run; none of it changes a byte of what comes out.
 
     Attributes:
-        workers: processes, each with one thread; None is one for each core, or one on a GPU.
+        workers: processes, each with one thread. None is this one, which hands over to one for each core
+            after some seconds, or one on a GPU.
         engine: "local", or "ray" for actors of Ray (the cluster of RAY_ADDRESS, else a local one), which must
             share the file system.
         shard: (i, n), part i of 1 … n of a job array: only shards of this part are computed. A run without
@@ -149,12 +150,7 @@ class JobFolder:
             return
         except (OSError, ValueError) as error:
             raise ArgumentError(f"{self.path / _JOB} cannot be read ({error}); remove the folder") from None
-        if found != settings:
-            changed = sorted(key for key in {*found, *settings} if found.get(key) != settings.get(key))
-            raise ArgumentError(
-                f"{str(self.path)!r} holds shards of a job with another {', '.join(changed)}; remove the "
-                "folder to start anew, or finish that job with its own settings"
-            )
+        check_same_job(self.path, found, settings)
 
     def table_path(self, shard: int) -> Path:
         """The Parquet file of a shard."""
@@ -212,11 +208,12 @@ class JobFolder:
             self.path.rmdir()
 
     @classmethod
-    def remove_left(cls, path: Path, work: Work) -> None:
-        """Remove what a run of this very job left when it was killed at its end."""
-        with suppress(OSError, ValueError):
-            if json.loads((path / _JOB).read_text(encoding="utf-8")) == _settings(work):
-                cls(path, "", work.n_shards).remove()
+    def remove_left(cls, path: Path, settings: Mapping[str, Any]) -> None:
+        """Remove what a run of the job with these settings left when it was killed at its end."""
+        with suppress(OSError, ValueError, AttributeError):
+            found = json.loads((path / _JOB).read_text(encoding="utf-8"))
+            if found == {**settings, "format": _FORMAT, "shards": found.get("shards")}:
+                cls(path, "", 0).remove()
 
     def _bytes(self, shard: int) -> bytes:
         entry = self._entry(shard)
@@ -284,6 +281,15 @@ def file_sha256(path: Path) -> str:
     """Digest of a file, read piece by piece."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_same_job(folder: Path, found: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """ArgumentError where the settings found in a folder are not those of the job."""
+    if changed := sorted(key for key in {*found, *settings} if found.get(key) != settings.get(key)):
+        raise ArgumentError(
+            f"{str(folder)!r} holds shards of a job with another {', '.join(changed)}; remove the folder to "
+            "start anew, or finish that job with its own settings"
+        )
 
 
 def check_unused(path: Path) -> None:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastgenome.emissions import track_emissions
 from fastgenome.errors import ArgumentError
 from fastgenome.genome import Genome, open_genome
 from fastgenome.regions import Region, parse_region
-from fastgenome.scoring.allele_job import AlleleJob, AlleleOptions, VariantReport, check_outputs
+from fastgenome.scoring.allele_job import (
+    AlleleJob,
+    AlleleOptions,
+    VariantReport,
+    check_outputs,
+    rejects_path,
+)
 from fastgenome.scoring.allele_scores import figure_names
 from fastgenome.scoring.contig_names import ContigNames
 from fastgenome.scoring.genome_work import genome_digests
-from fastgenome.scoring.jobs import RunOptions, write_json
+from fastgenome.scoring.jobs import JobFolder, RunOptions
+from fastgenome.scoring.reports import output_paths, run_to_report
 from fastgenome.scoring.saturation_picture import (
     MOST_BASES,
     MOST_PANELS,
@@ -50,6 +54,7 @@ def saturate(
     strand: Strand = "both",
     max_n: float = 0.1,
     picture: str | Path | None = None,
+    rejects: str | Path | None = None,
     run: RunOptions | None = None,
 ) -> VariantReport:
     """Score every change of one base of a region to each of the three others.
@@ -58,7 +63,7 @@ def saturate(
     be changed: they are left out, and `n_records` counts the others.
 
     Args:
-        scorer, window, strand, max_n, run: see `score_variants`.
+        scorer, window, strand, max_n, rejects, run: see `score_variants`.
         genome: FASTA or 2bit.
         region: "contig:start-end", whose bases count from 1 with the last one included, or a Region, which is
             0-based, half-open; the contig by its name in the genome, or by another as `ContigNames` says.
@@ -74,21 +79,14 @@ def saturate(
         ArgumentError: an argument does not fit, or the region does not lie within its contig.
         MissingExtraError: a picture needs matplotlib.
     """
-    run, started = run or RunOptions(), time.perf_counter()
     place = parse_region(region) if isinstance(region, str) else region
     options = AlleleOptions(window, strand, max_n)
-    paths = (Path(out),) if isinstance(out, str | Path) else tuple(map(Path, out))
-    drawn = None if picture is None else Path(picture)
-    with track_emissions() if run.emissions else nullcontext() as footprint:
-        job = _prepare(scorer, genome, place, paths, drawn, options)
-        report = VariantReport.of_earlier_run(job.report_path, job.digest)
-        if report is not None:
-            return report
-        report = _run(job, place, paths, drawn, run, started)
-    report = replace(report, footprint=footprint)
-    if report.outputs:
-        write_json(job.report_path, report.to_dict())
-    return report
+    paths, drawn = output_paths(out), None if picture is None else Path(picture)
+
+    def prepare() -> AlleleJob:
+        return _prepare(scorer, genome, place, paths, drawn, rejects, options)
+
+    return run_to_report(prepare, run or RunOptions())
 
 
 def _prepare(
@@ -97,6 +95,7 @@ def _prepare(
     region: Region,
     paths: tuple[Path, ...],
     picture: Path | None,
+    rejects: str | Path | None,
     options: AlleleOptions,
 ) -> AlleleJob:
     """Check all arguments."""
@@ -104,14 +103,27 @@ def _prepare(
     scorer.check_window(options.window)
     opened = genome if isinstance(genome, Genome) else open_genome(genome)
     check_outputs(paths, TABLE_ENDINGS, (opened.path,))
-    _check_region(region, opened)
+    written = paths
     if picture is not None:
         check_outputs((picture,), PICTURE_ENDINGS, (opened.path,))
+        written = output_paths((*paths, picture))
+    rejected = rejects_path(rejects, written, (opened.path,))
+    contigs = ContigNames(opened.names)
+    _check_region(region, opened, contigs)
+    if picture is not None:
         _check_picture(region, scorer)
-    names = [str(path) for path in paths]
-    outputs = {"files": names, "picture": None if picture is None else str(picture)}
-    digests = {"region": str(region), **genome_digests(opened)}
-    return AlleleJob(scorer, opened, options, digests, outputs, paths[0])
+    return AlleleJob(
+        scorer,
+        opened,
+        options,
+        {"region": str(region), **genome_digests(opened)},
+        partial(_changes, opened, region, contigs),
+        contigs,
+        {"files": [str(path) for path in (*written, rejected)]},
+        paths[0],
+        rejected,
+        partial(_write, paths, picture, region),
+    )
 
 
 def _check_picture(region: Region, scorer: Scorer) -> None:
@@ -124,8 +136,8 @@ def _check_picture(region: Region, scorer: Scorer) -> None:
     import_figure()
 
 
-def _check_region(region: Region, genome: Genome) -> None:
-    contig = ContigNames(genome.names).find(region.contig)
+def _check_region(region: Region, genome: Genome, contigs: ContigNames) -> None:
+    contig = contigs.find(region.contig)
     if contig.place < 0:
         raise ArgumentError(
             f"region {region}: {genome.path} has no contig {region.contig!r}; it has "
@@ -138,28 +150,16 @@ def _check_region(region: Region, genome: Genome) -> None:
         )
 
 
-def _run(
-    job: AlleleJob,
-    region: Region,
-    paths: tuple[Path, ...],
-    picture: Path | None,
-    run: RunOptions,
-    started: float,
-) -> VariantReport:
-    """Compute what is missing, and write the outputs unless this is a part of a job array."""
-    contigs = ContigNames(job.genome.names)
-    table, scored = job.compute(_changes(job.genome, region, contigs), contigs, run)
-    if scored is None:
-        return job.report(table, None, (), time.perf_counter() - started)
+def _write(
+    paths: tuple[Path, ...], picture: Path | None, region: Region, job: AlleleJob, shards: JobFolder
+) -> tuple[Path, ...]:
+    """Write the tables, and draw the picture."""
     for path in paths:
-        write_table(path, scored.tables(), job.figures, job.described())
-    if picture is not None:
-        draw_saturation(picture, region, scored.tables(), job.figures)
-    written = paths if picture is None else (*paths, picture)
-    report = job.report(table, scored, written, time.perf_counter() - started)
-    write_json(job.report_path, report.to_dict())
-    scored.remove()
-    return report
+        write_table(path, shards.tables(), job.figures, job.described())
+    if picture is None:
+        return paths
+    draw_saturation(picture, region, shards.tables(), job.figures)
+    return (*paths, picture)
 
 
 def _changes(genome: Genome, region: Region, contigs: ContigNames) -> Iterator[Variant]:

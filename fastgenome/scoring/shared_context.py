@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,14 @@ from fastgenome.models.model import BATCH_TOKENS, Model
 from fastgenome.pooling import parse_pooling
 from fastgenome.scoring.scorer import Scorer, Scores
 from fastgenome.scoring.window_plan import Piece, WindowOptions
-from fastgenome.scoring.window_scores import fetch_letters, mean_of_strands, reverse_complement
+from fastgenome.scoring.window_scores import (
+    Part,
+    features_of,
+    fetch_letters,
+    mean_of_strands,
+    reverse_complement,
+    strands_of,
+)
 from fastgenome.tokenizers import KmerTokenizer, Tokens
 
 # Of a block, this share at either end is only read, so that no window lacks neighbours on one side.
@@ -25,6 +33,14 @@ class _Block(NamedTuple):
 
     letters: NDArray[np.uint8]
     starts: NDArray[np.int64]  # (windows,)
+
+
+class _Batch(NamedTuple):
+    """Tokens of some blocks, and the rows [start, end) of them that are each window's."""
+
+    tokens: Tokens
+    starts: NDArray[np.int64]  # (windows,)
+    ends: NDArray[np.int64]
 
 
 class SharedContext:
@@ -64,41 +80,47 @@ class SharedContext:
         self._row_middles = _RowMiddles(self._model)
         self._projection, self._of_features = _projections(scorer, poolings)
 
-    def __call__(self, piece: Piece, wanted: NDArray[np.bool_]) -> Scores:
-        """See StretchScorer."""
-        scores = []
-        if self._options.strand != "reverse":
-            scores.append(self._one_strand(piece, wanted, reverse=False))
-        if self._options.strand != "forward":
-            scores.append(self._one_strand(piece, wanted, reverse=True))
-        return mean_of_strands(scores)
+    def prepare(self, parts: Sequence[Part]) -> list[tuple[list[_Batch], NDArray[np.float32]]]:
+        """For each strand the tokens of the blocks, batch by batch, and the features of the windows."""
+        return [
+            (
+                self._batches(parts, reverse=reverse),
+                np.concatenate(
+                    [features_of(part, self._scorer, self._options, reverse=reverse) for part in parts]
+                ),
+            )
+            for reverse in strands_of(self._options)
+        ]
 
-    def _one_strand(self, piece: Piece, wanted: NDArray[np.bool_], *, reverse: bool) -> Scores:
-        options = self._options
-        embedded = self._embedded(piece, wanted, reverse=reverse)
-        end = piece.start + (piece.windows - 1) * options.stride + options.window
-        letters = fetch_letters(self._genome, piece.contig, piece.start, end)
-        if reverse:
-            letters, wanted = reverse_complement(letters), wanted[::-1]
-        features = self._scorer.window_features(letters.tobytes(), options.window, options.stride)[wanted]
-        features = features[::-1] if reverse else features
+    def __call__(self, prepared: list[tuple[list[_Batch], NDArray[np.float32]]]) -> Scores:
+        """See WindowScorer."""
+        return mean_of_strands([self._one_strand(*strand) for strand in prepared])
+
+    def _one_strand(self, batches: list[_Batch], features: NDArray[np.float32]) -> Scores:
+        embedded = np.concatenate(
+            [
+                self._model.embed_ranges(
+                    *batch, pooling=self._pooling, layer=self._layer, projection=self._projection
+                )
+                for batch in batches
+            ]
+        )
         if self._of_features is None:
             return self._scorer.of_inputs(np.hstack([embedded, features]))
         weight, bias = self._of_features
         return self._scorer.of_linear(embedded + features @ weight + bias)
 
-    def _embedded(self, piece: Piece, wanted: NDArray[np.bool_], *, reverse: bool) -> NDArray[np.float32]:
-        """What the model gives for the wanted windows, in the order of the genome."""
-        stride_of_rows = self._model.encoder.stride
+    def _batches(self, parts: Sequence[Part], *, reverse: bool) -> list[_Batch]:
+        """The blocks of some parts, so many in a batch as the model takes at a time."""
         assert self._options.context is not None
-        together = max(1, BATCH_TOKENS * stride_of_rows // self._options.context)
+        together = max(1, BATCH_TOKENS * self._model.encoder.stride // self._options.context)
         blocks = [
             block
-            for first in range(0, piece.windows, self._per_block)
-            if len((block := self._block(piece, wanted, first, reverse=reverse)).starts)
+            for part in parts
+            for first in range(0, part.piece.windows, self._per_block)
+            if len((block := self._block(part.piece, part.wanted, first, reverse=reverse)).starts)
         ]
-        parts = [self._embed(blocks[first : first + together]) for first in range(0, len(blocks), together)]
-        return np.concatenate(parts)
+        return [self._batch(blocks[first : first + together]) for first in range(0, len(blocks), together)]
 
     def _block(self, piece: Piece, wanted: NDArray[np.bool_], first: int, *, reverse: bool) -> _Block:
         """The block of the windows [first, first + per_block) of a piece."""
@@ -117,15 +139,15 @@ class SharedContext:
             return _Block(reverse_complement(letters), end - places - options.window)
         return _Block(letters, places - begin)
 
-    def _embed(self, blocks: list[_Block]) -> NDArray[np.float32]:
-        """Embeddings, or their projections, of the windows of some blocks."""
+    def _batch(self, blocks: list[_Block]) -> _Batch:
+        """The tokens of some blocks, and which rows of them are a window's."""
         model, window = self._model, self._options.window
         tokens = model.tokenizer([block.letters.tobytes() for block in blocks])
         rows = -(-tokens.lengths // model.encoder.stride)
         first_rows = np.concatenate([[0], np.cumsum(rows)])
         starts, ends = [], []
         for index, block in enumerate(blocks):
-            middles = self._row_middles(tokens, index, len(block.letters))
+            middles = self._row_middles(tokens, index, block.letters)
             begin = np.searchsorted(middles, block.starts)
             end = np.searchsorted(middles, block.starts + window)
             # A window that is shorter than a row may have no middle in it: it takes the row that it is in.
@@ -133,14 +155,7 @@ class SharedContext:
             offset = first_rows[index] + model.tokenizer.prefix_length
             starts.append(begin + offset)
             ends.append(np.maximum(end, begin + 1) + offset)
-        return model.embed_ranges(
-            tokens,
-            np.concatenate(starts),
-            np.concatenate(ends),
-            pooling=self._pooling,
-            layer=self._layer,
-            projection=self._projection,
-        )
+        return _Batch(tokens, np.concatenate(starts), np.concatenate(ends))
 
 
 def _projections(
@@ -167,14 +182,14 @@ class _RowMiddles:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        # One for what is not spelled in bases, such as an unknown character.
-        self._lengths = np.ones(model.tokenizer.vocabulary_size, dtype=np.int64)
+        # 0 for what is not spelled in bases.
+        self._lengths = np.zeros(model.tokenizer.vocabulary_size)
         for token, number in model.tokenizer.vocabulary.items():
             if set(token) <= set("ACGTN"):
                 self._lengths[number] = len(token)
 
-    def __call__(self, tokens: Tokens, index: int, bases: int) -> NDArray[np.float64]:
-        middles = self._token_middles(tokens, index, bases)
+    def __call__(self, tokens: Tokens, index: int, letters: NDArray[np.uint8]) -> NDArray[np.float64]:
+        middles = self._token_middles(tokens, index, letters)
         joined = self._model.encoder.stride
         if joined == 1:
             return middles
@@ -182,18 +197,27 @@ class _RowMiddles:
         last = np.minimum(first + joined, len(middles)) - 1
         return np.asarray((middles[first] + middles[last]) / 2)
 
-    def _token_middles(self, tokens: Tokens, index: int, bases: int) -> NDArray[np.float64]:
+    def _token_middles(self, tokens: Tokens, index: int, letters: NDArray[np.uint8]) -> NDArray[np.float64]:
         tokenizer = self._model.tokenizer
         first = int(tokens.offsets[index]) + tokenizer.prefix_length
         last = int(tokens.offsets[index + 1]) - tokenizer.suffix_length
         if isinstance(tokenizer, KmerTokenizer):
             return np.asarray(tokenizer.stride * np.arange(last - first) + tokenizer.k / 2)
         lengths = self._lengths[tokens.ids[first:last]]
+        # Tokens that spell no bases in a row stand for a run of unknown bases, each for the same share of it.
+        unspelled, unknown = _run_lengths(lengths == 0), _run_lengths(letters == ord("N"))
+        if len(unspelled) == len(unknown):
+            lengths[lengths == 0] = np.repeat(unknown / unspelled, unspelled)
         ends = np.cumsum(lengths)
-        if ends[-1] != bases:
+        if round(ends[-1]) != len(letters):
             raise ArgumentError(
                 f"context= cannot tell which bases the tokens of model {self._model.name!r} stand for: "
-                f"{len(lengths)} tokens spell {ends[-1]} of {bases} bases, because unknown bases or a text "
-                "around the sequence are among them; score without it"
+                f"{len(lengths)} tokens spell {ends[-1]:.0f} of {len(letters)} bases; score without it"
             )
         return np.asarray(ends - lengths / 2)
+
+
+def _run_lengths(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Lengths of the runs of True."""
+    edges = np.flatnonzero(np.diff(np.pad(flags.astype(np.int8), 1)))
+    return edges[1::2] - edges[::2]

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastgenome.emissions import track_emissions
 from fastgenome.genome import Genome, open_genome
-from fastgenome.scoring.allele_job import AlleleJob, AlleleOptions, VariantReport, check_outputs
+from fastgenome.scoring.allele_job import (
+    AlleleJob,
+    AlleleOptions,
+    VariantReport,
+    check_outputs,
+    rejects_path,
+)
+from fastgenome.scoring.allele_scores import figure_names
 from fastgenome.scoring.contig_names import ContigNames
 from fastgenome.scoring.genome_work import genome_digests
-from fastgenome.scoring.jobs import JobFolder, RunOptions, file_sha256, write_json
+from fastgenome.scoring.jobs import JobFolder, RunOptions, file_sha256
+from fastgenome.scoring.reports import output_paths, run_to_report
 from fastgenome.scoring.scorer import Scorer, as_scorer
 from fastgenome.scoring.variant_fields import InfoField, check_free, info_fields
 from fastgenome.scoring.variant_files import (
@@ -23,7 +28,6 @@ from fastgenome.scoring.variant_files import (
     VCF_ENDINGS,
     is_vcf,
     open_lines,
-    write_rejects,
     write_table,
     write_variants,
 )
@@ -33,7 +37,6 @@ from fastgenome.variants import declared_contigs, read_variants
 if TYPE_CHECKING:
     from fastgenome.models.model import Model
     from fastgenome.prediction import Predictor
-    from fastgenome.scoring.allele_table import AlleleTable
 
 
 def score_variants(
@@ -83,93 +86,69 @@ def score_variants(
         InputError: an input cannot be read, or is probably of another genome build.
         ArgumentError: an argument does not fit, or the shards' folder is of another job.
     """
-    run, started = run or RunOptions(), time.perf_counter()
     options = AlleleOptions(window, strand, max_n, max_ref_mismatch)
-    paths = (Path(out),) if isinstance(out, str | Path) else tuple(map(Path, out))
-    with track_emissions() if run.emissions else nullcontext() as footprint:
-        job = _VariantJob.prepare(scorer, Path(variants), genome, paths, rejects, info_prefix, options)
-        report = job.run(run, started)
-    if footprint is None or report.earlier:
-        return report
-    report = replace(report, footprint=footprint)
-    if report.outputs:
-        write_json(job.alleles.report_path, report.to_dict())
+    paths, source = output_paths(out), Path(variants)
+
+    def prepare() -> AlleleJob:
+        return _prepare(scorer, source, genome, paths, rejects, info_prefix, options)
+
+    report = run_to_report(prepare, run or RunOptions())
+    if report.aliases and not report.earlier:
+        names = ", ".join(f"{name} is {other}" for name, other in report.aliases.items())
+        warnings.warn(f"contigs of {source} by their names in the genome: {names}", stacklevel=2)
     return report
 
 
-@dataclass(frozen=True)
-class _VariantJob:
-    """A job whose arguments were all checked."""
-
-    alleles: AlleleJob
-    source: Path
-    paths: tuple[Path, ...]
-    rejects: Path
-    fields: tuple[InfoField, ...]
-    declared: tuple[str, ...]
-
-    @classmethod
-    def prepare(
-        cls,
-        source: Predictor | Model | Scorer | str | Path,
-        variants: Path,
-        genome: Genome | str | Path,
-        paths: tuple[Path, ...],
-        rejects: str | Path | None,
-        prefix: str,
-        options: AlleleOptions,
-    ) -> _VariantJob:
-        scorer = source if isinstance(source, Scorer) else as_scorer(source)
-        scorer.check_window(options.window)
-        opened = genome if isinstance(genome, Genome) else open_genome(genome)
-        inputs = (variants, opened.path)
-        check_outputs(paths, (*VCF_ENDINGS, *TABLE_ENDINGS), inputs)
-        rejected = paths[0].with_name(paths[0].name + ".rejected.tsv") if rejects is None else Path(rejects)
-        check_outputs((rejected,), TABLE_ENDINGS, inputs)
-        check_outputs((*paths, rejected), (*VCF_ENDINGS, *TABLE_ENDINGS), ())
-        declared = declared_contigs(variants)
-        digests = {"variants": file_sha256(variants), **genome_digests(opened)}
-        names = {
+def _prepare(
+    source: Predictor | Model | Scorer | str | Path,
+    variants: Path,
+    genome: Genome | str | Path,
+    paths: tuple[Path, ...],
+    rejects: str | Path | None,
+    prefix: str,
+    options: AlleleOptions,
+) -> AlleleJob:
+    """Check all arguments."""
+    scorer = source if isinstance(source, Scorer) else as_scorer(source)
+    scorer.check_window(options.window)
+    opened = genome if isinstance(genome, Genome) else open_genome(genome)
+    inputs = (variants, opened.path)
+    check_outputs(paths, (*VCF_ENDINGS, *TABLE_ENDINGS), inputs)
+    rejected = rejects_path(rejects, paths, inputs)
+    fields: tuple[InfoField, ...] = ()
+    if any(map(is_vcf, paths)):
+        fields = tuple(info_fields(figure_names(scorer.columns), prefix, _described(options)))
+        with open_lines(variants) as (header, _):
+            check_free(fields, header)
+    return AlleleJob(
+        scorer,
+        opened,
+        options,
+        {"variants": file_sha256(variants), **genome_digests(opened)},
+        partial(read_variants, variants),
+        ContigNames(opened.names, declared_contigs(variants)),
+        {
             "files": [str(path) for path in (*paths, rejected)],
             "info_prefix": prefix,
             "max_ref_mismatch": options.max_ref_mismatch,
-        }
-        alleles = AlleleJob(scorer, opened, options, digests, names, paths[0])
-        fields: tuple[InfoField, ...] = ()
-        if any(map(is_vcf, paths)):
-            fields = tuple(info_fields(alleles.figures, prefix, _described(options)))
-            with open_lines(variants) as (header, _):
-                check_free(fields, header)
-        return cls(alleles, variants, paths, rejected, fields, declared)
+        },
+        paths[0],
+        rejected,
+        partial(_write, paths, variants, fields),
+    )
 
-    def run(self, run: RunOptions, started: float) -> VariantReport:
-        """Compute what is missing, and write the outputs unless this is a part of a job array."""
-        earlier = VariantReport.of_earlier_run(self.alleles.report_path, self.alleles.digest)
-        if earlier is not None:
-            return earlier
-        contigs = ContigNames(self.alleles.genome.names, self.declared)
-        table, job = self.alleles.compute(read_variants(self.source), contigs, run)
-        if table.account.aliases:
-            names = ", ".join(f"{name} is {other}" for name, other in table.account.aliases.items())
-            warnings.warn(f"contigs of {self.source} by their names in the genome: {names}", stacklevel=3)
-        if job is not None:
-            self._write(table, job)
-        written = (*self.paths, self.rejects) if job is not None else ()
-        report = self.alleles.report(table, job, written, time.perf_counter() - started)
-        if job is not None:
-            write_json(self.alleles.report_path, report.to_dict())
-            job.remove()
-        return report
 
-    def _write(self, table: AlleleTable, job: JobFolder) -> None:
-        """Write the table of rejects and all outputs, each in one pass over the shards."""
-        write_rejects(self.rejects, table.tables())
-        job_note = f"scores of {self.alleles.scorer.sha256[:16]}, {_described(self.alleles.options)}"
-        for path in self.paths:
-            if is_vcf(path):
-                write_variants(path, self.source, job.tables(), self.fields, job_note)
-            else:
-                write_table(path, job.tables(), self.alleles.figures, self.alleles.described())
+def _write(
+    paths: tuple[Path, ...], source: Path, fields: Sequence[InfoField], job: AlleleJob, shards: JobFolder
+) -> tuple[Path, ...]:
+    """Write all outputs, each in one pass over the shards."""
+    note = f"scores of {job.scorer.sha256[:16]}, {_described(job.options)}"
+    for path in paths:
+        if is_vcf(path):
+            write_variants(path, source, shards.tables(), fields, note)
+        else:
+            write_table(path, shards.tables(), job.figures, job.described())
+    return paths
 
 
 def _described(options: AlleleOptions) -> str:

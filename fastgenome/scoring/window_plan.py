@@ -14,9 +14,13 @@ from fastgenome.errors import ArgumentError
 Edge = Literal["skip", "pad"]
 Strand = Literal["forward", "reverse", "both"]
 
-# A shard is what a killed job repeats at most: some seconds of a small model, minutes of a large one.
-_SHARD_WINDOWS = 1 << 15
+# A shard is what a killed job repeats at most: some seconds of a small model, minutes of a large one. Small
+# jobs have smaller ones, so that several processes can share them; features alone are computed sooner than a
+# small shard is written.
+_SHARD_WINDOWS = 1 << 13
 _SHARD_BASES = 10_000_000
+_SHARDS = 32
+_LEAST_WINDOWS, _LEAST_OF_FEATURES = 1 << 8, 1 << 12
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class WindowPlan:
         starts: (spans,) 0-based first bases.
         lengths: (spans,) bases, of whole contigs or of regions.
         options: how the windows lie.
+        with_model: whether a model scores them, not features alone.
 
     Attributes:
         contigs, starts: as given.
@@ -105,7 +110,13 @@ class WindowPlan:
     """
 
     def __init__(
-        self, contigs: ArrayLike, starts: ArrayLike, lengths: ArrayLike, options: WindowOptions
+        self,
+        contigs: ArrayLike,
+        starts: ArrayLike,
+        lengths: ArrayLike,
+        options: WindowOptions,
+        *,
+        with_model: bool,
     ) -> None:
         self.options = options
         self.contigs = np.asarray(contigs, dtype=np.int64)
@@ -113,7 +124,9 @@ class WindowPlan:
         self.counts = options.count(np.asarray(lengths, dtype=np.int64))
         self._first = np.concatenate([[0], np.cumsum(self.counts)])
         self.windows = int(self._first[-1])
-        self._per_shard = max(1, min(_SHARD_WINDOWS, _SHARD_BASES // options.window))
+        least = _LEAST_WINDOWS if with_model else _LEAST_OF_FEATURES
+        wanted = max(least, -(-self.windows // _SHARDS))
+        self._per_shard = max(1, min(_SHARD_WINDOWS, _SHARD_BASES // options.window, wanted))
         self.n_shards = -(-self.windows // self._per_shard)
 
     def pieces(self, shard: int) -> list[Piece]:

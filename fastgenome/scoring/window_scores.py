@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,22 +18,35 @@ _N = ord("N")
 _MOST_WINDOWS = 4096
 _MOST_BASES = 1 << 21
 
+_T = TypeVar("_T")
+
+_OTHER_STRAND = str.maketrans("ACGT", "TGCA")
 _COMPLEMENT = np.arange(256, dtype=np.uint8)
 _COMPLEMENT[np.frombuffer(b"ACGT", np.uint8)] = np.frombuffer(b"TGCA", np.uint8)
 
 
-class PieceScores(NamedTuple):
-    """The windows of a piece that are scored."""
+class Part(NamedTuple):
+    """Neighbouring windows, of which some are scored."""
 
-    starts: NDArray[np.int64]  # (n,)
-    values: Scores  # (n, dim)
+    piece: Piece
+    wanted: NDArray[np.bool_]  # (piece.windows,)
+    letters: NDArray[np.uint8]  # of all its windows, N beyond the contig's end
+
+    @property
+    def windows(self) -> int:
+        """How many are scored."""
+        return int(np.count_nonzero(self.wanted))
 
 
-class StretchScorer(Protocol):
-    """Scores the windows of a piece on both strands of the genome, or on one."""
+class WindowScorer(Protocol):
+    """Scores the wanted windows of some parts, in two steps: the second alone needs the model."""
 
-    def __call__(self, piece: Piece, wanted: NDArray[np.bool_]) -> Scores:
-        """Scores (n, dim) of the n windows that are `wanted` (piece.windows,)."""
+    def prepare(self, parts: Sequence[Part]) -> Any:
+        """What the second step needs: letters, tokens, features."""
+        ...
+
+    def __call__(self, prepared: Any) -> Scores:
+        """Scores (n, dim) of the n wanted windows, in order."""
         ...
 
 
@@ -53,57 +67,101 @@ def mean_of_strands(scores: Sequence[Scores]) -> Scores:
     return np.asarray(np.mean(scores, axis=0, dtype=np.float32))
 
 
-def known_windows(genome: Genome, piece: Piece, options: WindowOptions) -> NDArray[np.bool_]:
-    """Which windows of a piece have few enough unknown bases, (count,)."""
-    starts = piece.start + options.stride * np.arange(piece.windows, dtype=np.int64)
-    ends = np.minimum(starts + options.window, genome.lengths[piece.contig])
-    letters = fetch_letters(genome, piece.contig, piece.start, int(ends[-1]))
-    unknown = np.concatenate([[0], np.cumsum(letters == _N)])
-    counts = unknown[ends - piece.start] - unknown[starts - piece.start]
-    return np.asarray(counts / (ends - starts) <= options.max_n)
+def strands_of(options: WindowOptions) -> tuple[bool, ...]:
+    """The strands that are read: False for the genome's own, True for the other one."""
+    return {"forward": (False,), "reverse": (True,), "both": (False, True)}[options.strand]
+
+
+def features_of(part: Part, scorer: Scorer, options: WindowOptions, *, reverse: bool) -> NDArray[np.float32]:
+    """Features of the wanted windows of a part (n, k), in the order of the genome."""
+    # The last window of a strand is the first of the other one.
+    letters = reverse_complement(part.letters) if reverse else part.letters
+    wanted = part.wanted[::-1] if reverse else part.wanted
+    found = scorer.window_features(letters.tobytes(), options.window, options.stride)[wanted]
+    return found[::-1] if reverse else found
 
 
 class SeparateWindows:
     """Scores in which a window sees itself alone; features roll along."""
 
-    def __init__(self, genome: Genome, scorer: Scorer, options: WindowOptions) -> None:
-        self._genome = genome
+    def __init__(self, scorer: Scorer, options: WindowOptions) -> None:
         self._scorer = scorer
         self._options = options
 
-    def __call__(self, piece: Piece, wanted: NDArray[np.bool_]) -> Scores:
-        """See StretchScorer."""
-        window, stride = self._options.window, self._options.stride
-        end = piece.start + (piece.windows - 1) * stride + window
-        letters = fetch_letters(self._genome, piece.contig, piece.start, end)
-        scores = []
-        if self._options.strand != "reverse":
-            scores.append(self._one_strand(letters, wanted))
-        if self._options.strand != "forward":
-            # The last window of a strand is the first of the other one.
-            scores.append(self._one_strand(reverse_complement(letters), wanted[::-1])[::-1])
-        return mean_of_strands(scores)
+    def prepare(self, parts: Sequence[Part]) -> list[tuple[list[str], NDArray[np.float32]]]:
+        """For each strand the letters of the windows and their features."""
+        return [self._one_strand(parts, reverse=reverse) for reverse in strands_of(self._options)]
 
-    def _one_strand(self, letters: NDArray[np.uint8], wanted: NDArray[np.bool_]) -> Scores:
-        window, stride = self._options.window, self._options.stride
-        stretch = letters.tobytes()
-        features = self._scorer.window_features(stretch, window, stride)[wanted]
+    def __call__(self, prepared: list[tuple[list[str], NDArray[np.float32]]]) -> Scores:
+        """See WindowScorer."""
         if self._scorer.model is None:
-            return self._scorer.of_inputs(features)
-        text = stretch.decode("ascii")
-        starts = (np.flatnonzero(wanted) * stride).tolist()
-        return self._scorer.scores([text[start : start + window] for start in starts], features)
+            return mean_of_strands([self._scorer.of_inputs(features) for _, features in prepared])
+        return mean_of_strands([self._scorer.scores(texts, features) for texts, features in prepared])
+
+    def _one_strand(self, parts: Sequence[Part], *, reverse: bool) -> tuple[list[str], NDArray[np.float32]]:
+        window, stride = self._options.window, self._options.stride
+        features = [features_of(part, self._scorer, self._options, reverse=reverse) for part in parts]
+        texts: list[str] = []
+        for part in parts if self._scorer.model is not None else ():
+            text = part.letters.tobytes().decode("ascii")
+            starts = (np.flatnonzero(part.wanted) * stride).tolist()
+            texts += [text[start : start + window] for start in starts]
+        if reverse:
+            texts = [text[::-1].translate(_OTHER_STRAND) for text in texts]
+        return texts, np.concatenate(features)
 
 
-def piece_scores(
-    piece: Piece, genome: Genome, options: WindowOptions, score: StretchScorer
-) -> Iterator[PieceScores]:
-    """Score the windows of a piece, a part of them at a time; only those that are scored come."""
-    at_a_time = max(1, min(_MOST_WINDOWS, _MOST_BASES // max(options.window, options.stride)))
-    for first in range(0, piece.windows, at_a_time):
-        start = piece.start + first * options.stride
-        part = piece._replace(start=start, windows=min(at_a_time, piece.windows - first))
-        wanted = known_windows(genome, part, options)
-        if wanted.any():
-            starts = part.start + options.stride * np.flatnonzero(wanted)
-            yield PieceScores(starts, score(part, wanted))
+def scored_parts(
+    pieces: Sequence[Piece], genome: Genome, options: WindowOptions, score: WindowScorer, *, ahead: bool
+) -> Iterator[tuple[list[Part], Scores]]:
+    """Score the windows of some pieces, so many at a time; only parts with scored windows come.
+
+    Windows of several short pieces go through the model together. With `ahead` a thread prepares the next
+    ones meanwhile: a GPU would wait for them.
+    """
+    prepared = (
+        (parts, score.prepare(parts))
+        for group in _groups(pieces, options)
+        if (parts := [part for part in (_part(piece, genome, options) for piece in group) if part.windows])
+    )
+    for parts, inputs in _one_ahead(prepared) if ahead else prepared:
+        yield parts, score(inputs)
+
+
+def _groups(pieces: Sequence[Piece], options: WindowOptions) -> Iterator[list[Piece]]:
+    """Pieces, cut where necessary, whose windows are scored together."""
+    most = max(1, min(_MOST_WINDOWS, _MOST_BASES // max(options.window, options.stride)))
+    group: list[Piece] = []
+    room = most
+    for piece in pieces:
+        first = 0
+        while first < piece.windows:
+            windows = min(room, piece.windows - first)
+            group.append(piece._replace(start=piece.start + first * options.stride, windows=windows))
+            first += windows
+            room -= windows
+            if not room:
+                yield group
+                group, room = [], most
+    if group:
+        yield group
+
+
+def _part(piece: Piece, genome: Genome, options: WindowOptions) -> Part:
+    """The letters of a piece, and which of its windows have few enough unknown bases."""
+    starts = options.stride * np.arange(piece.windows, dtype=np.int64)
+    letters = fetch_letters(genome, piece.contig, piece.start, piece.start + int(starts[-1]) + options.window)
+    # Filling does not count.
+    ends = np.minimum(starts + options.window, genome.lengths[piece.contig] - piece.start)
+    unknown = np.concatenate([[0], np.cumsum(letters == _N)])
+    wanted = (unknown[ends] - unknown[starts]) / (ends - starts) <= options.max_n
+    return Part(piece, np.asarray(wanted), letters)
+
+
+def _one_ahead(items: Iterator[_T]) -> Iterator[_T]:
+    """The items, of which a thread finds the next while one is worked on."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
