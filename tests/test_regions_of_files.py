@@ -142,6 +142,20 @@ def test_variants_that_cannot_be_parsed_are_an_error_with_their_line(tmp_path: P
         list(read_variants(source))
 
 
+def test_bcf_record_that_cannot_be_read_is_an_error_with_its_number(tmp_path: Path) -> None:
+    binary = tmp_path / "x.bcf"
+    bcftools.view("-Ob", "-o", str(binary), str(write(tmp_path / "x.vcf", VCF)), catch_stdout=False)
+    content = bytearray(gzip.decompress(binary.read_bytes()))
+    place = 9 + int.from_bytes(content[5:9], "little")
+    second = place + 8 + sum(int.from_bytes(content[at : at + 4], "little") for at in (place, place + 4))
+    # The number of a contig that the header does not have.
+    content[second + 8 : second + 12] = (99).to_bytes(4, "little")
+    found: list[Variant] = []
+    with pytest.raises(InputError, match=r"x\.bcf' as VCF or BCF: record 2: "):
+        found.extend(read_variants(write(binary, bgzf(bytes(content), 90))))
+    assert found == VARIANTS[:1]
+
+
 def test_missing_pysam_names_the_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pysam", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'fastgenome\[hts\]'"):
