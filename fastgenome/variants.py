@@ -1,12 +1,13 @@
 """Variants from VCF and BCF files, through pysam (the extra `hts`)."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastgenome.bgzf import BgzfFile, is_bgzf
 from fastgenome.errors import InputError, MissingExtraError, TruncatedInputError
-from fastgenome.streams import PathLike
+from fastgenome.streams import ByteStream, PathLike
 
 _GZIP_MAGIC = b"\x1f\x8b"
 # Of BCF without compression, whose end cannot be told.
@@ -33,19 +34,25 @@ def read_variants(path: PathLike) -> Iterator[Variant]:
         One variant a line, several alternatives together, none judged.
 
     Raises:
-        InputError: the file cannot be read, a line cannot be used, or it is gzip but not bgzip.
+        InputError: the file cannot be read, a line cannot be used (its number is named; as for bcftools, a
+            blank one cannot), or it is gzip but not bgzip.
         TruncatedInputError: the file is cut short; plain VCF cut at the end of a line cannot be told.
         MissingExtraError: pysam is not installed.
     """
     import_pysam()
     _check_whole(Path(path))
+    # Until the header is read no line is at fault.
+    read = -1
     try:
         with open_hts(path) as file:
+            read = 0
             for record in file:
                 alternatives = tuple(record.alts or ())
                 yield Variant(record.contig, record.start, record.id or "", record.ref, alternatives)
+                read += 1
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {str(path)!r} as VCF or BCF: {error}") from error
+        what = str(error) if read < 0 else _wrong_record(Path(path), read, error)
+        raise InputError(f"cannot read {str(path)!r} as VCF or BCF: {what}") from error
 
 
 def declared_contigs(path: PathLike) -> tuple[str, ...]:
@@ -97,3 +104,14 @@ def _check_whole(path: Path) -> None:
         BgzfFile(path).close()
     elif last != b"\n" and not head.startswith(_BCF_MAGIC):
         raise TruncatedInputError(f"{path} is cut short: it does not end with a newline")
+
+
+def _wrong_record(path: Path, read: int, error: Exception) -> str:
+    """What is wrong with the first record that was not read; its line is named, or its number in BCF."""
+    with ByteStream(path) as stream:
+        if stream.head.startswith(_BCF_MAGIC):
+            return f"record {read + 1}: {error}"
+        lines = enumerate(stream.binary(), 1)
+        header = next((number for number, line in lines if line.startswith(b"#CHROM")), 0)
+        number, line = next(islice(lines, read, None), (header + read + 1, b"unread"))
+    return f"line {number}: {error}" if line.strip() else f"line {number} is blank; remove it"

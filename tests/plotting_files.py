@@ -12,6 +12,8 @@ from fastgenome.plotting.segments import Segments
 
 Rows = list[tuple[str, int, int, float]]
 
+LENGTHS = {"one": 2000, "two": 300}
+
 GENES = """#!genome-build made-up
 one\tmade\tgene\t101\t400\t.\t+\t.\tgene_id "G1"; gene_name "ABC1";
 one\tmade\ttranscript\t101\t400\t.\t+\t.\tgene_id "G1"; transcript_id "G1.1"; gene_name "ABC1";

@@ -7,8 +7,10 @@ import numpy as np
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 from small_variants import Line, random_line, reverse_complement, verdict
+from typer.testing import CliRunner, Result
 
 import fastgenome as fg
+from fastgenome.cli import app
 
 WINDOW = 24
 ONE = fg.RunOptions(workers=1)
@@ -66,3 +68,9 @@ def one_score(predictor: fg.Predictor, letters: str, strand: str) -> float:
 def table_scores(path: Path) -> NDArray[np.float32]:
     table = parquet.read_table(path)
     return np.column_stack([table[name].to_numpy() for name in FIGURES])
+
+
+def run_variants(predictor: Path, genome: Path, *arguments: object, window: int = WINDOW) -> Result:
+    """The command, in this process."""
+    given = ("--predictor", predictor, "--genome", genome, "--window", window, "--workers", 1)
+    return CliRunner().invoke(app, ["variants", "--no-emissions", *map(str, (*given, *arguments))])

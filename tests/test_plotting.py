@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from plotting_files import (
-    GENES,
     Rows,
     gc_windows,
     per_base,
-    random_rows,
     write_bedgraph,
     write_bigwig,
     write_parquet,
@@ -37,30 +35,12 @@ from fastgenome.sequences import read_sequences
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 pytest.importorskip("pyBigWig", reason="pyBigWig is not installed")
 
-LENGTHS = {"one": 2000, "two": 300}
 LOCUS = Region("one", 130, 1777)
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["plot", *map(str, arguments)])
-
-
-@pytest.fixture
-def rows() -> Rows:
-    return random_rows(0, 2000) + random_rows(1, 300, "two")
-
-
-@pytest.fixture
-def bigwig(tmp_path: Path, rows: Rows) -> Path:
-    return write_bigwig(tmp_path / "scores.bw", rows, LENGTHS)
-
-
-@pytest.fixture
-def gtf(tmp_path: Path) -> Path:
-    path = tmp_path / "genes.gtf"
-    path.write_text(GENES)
-    return path
 
 
 def drawn_at_bases(line: NDArray[np.float64], locus: Region) -> NDArray[np.float64]:
@@ -270,6 +250,28 @@ def test_plot_track_refuses(
     assert not Path("p.png").exists()
 
 
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)], ids=["longest last", "longest first"])
+def test_plot_track_of_a_contig_holds_the_longest_track(
+    order: slice, rows: Rows, gtf: Path, tmp_path: Path
+) -> None:
+    short = [row for row in rows if row[2] <= 300]
+    tracks = [
+        write_bedgraph(tmp_path / "short.bedgraph", short),
+        write_parquet(tmp_path / "middle.parquet", [row for row in rows if row[2] <= 700]),
+        write_bedgraph(tmp_path / "long.bedgraph.gz", rows),
+    ]
+    last = max(end for contig, _, end, _ in rows if contig == "one")
+    report = fg.plot_track(tracks[order], tmp_path / "p.svg", region="one", genes=gtf)
+    assert report.regions == (f"one:1-{last:,}",)
+    scored = {track.name: track.scored_bases for track in report.tracks}
+    assert scored["long"] == np.isfinite(per_base(rows, "one", 0, 2000)).sum()
+    assert scored["short"] == np.isfinite(per_base(short, "one", 0, 2000)).sum()
+    # A file that knows the length of the contig ends it.
+    exact = write_bigwig(tmp_path / "exact.bw", short, {"one": 1000, "two": 300})
+    report = fg.plot_track([*tracks, exact][order], tmp_path / "p.svg", region="one")
+    assert report.regions == ("one:1-1,000",)
+
+
 def test_missing_extras_are_named(bigwig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "pyBigWig", None)
@@ -305,20 +307,17 @@ def test_plot_command_fails_in_one_line(bigwig: Path, tmp_path: Path, arguments:
     assert not (tmp_path / "p.png").exists()
 
 
-def test_plot_track_draws_the_gc_content_of_yeast(data_dir: Path, tmp_path: Path) -> None:
-    folder = data_dir / "yeast_genome"
-    genome = folder / "Saccharomyces_cerevisiae.R64-1-1.dna.toplevel.fa.gz"
-    letters = next(r.sequence for r in read_sequences(genome) if r.id == "IV")
+def test_plot_track_draws_the_gc_content_of_yeast(yeast: Path, yeast_genes: Path, tmp_path: Path) -> None:
+    letters = next(r.sequence for r in read_sequences(yeast) if r.id == "IV")
     rows = gc_windows("IV", letters, 50)
     track = write_bigwig(tmp_path / "gc.bw", rows, {"IV": len(letters)})
-    genes = folder / "Saccharomyces_cerevisiae.R64-1-1.96.gtf.gz"
     out = tmp_path / "p.svg"
-    report = fg.plot_track(track, out, region="IV:430001-450000", genes=genes, genome=genome)
+    report = fg.plot_track(track, out, region="IV:430001-450000", genes=yeast_genes, genome=yeast)
     inside = [value for _, start, _, value in rows if 430_000 <= start < 450_000]
     (summary,) = report.tracks
     assert (summary.intervals, summary.lowest, summary.highest) == (400, min(inside), max(inside))
     named = {element.text for element in ElementTree.fromstring(out.read_text()).iter(f"{SVG}text")}
-    expected = {gene.name for gene in read_genes(genes, [Region("IV", 430_000, 450_000)])}
+    expected = {gene.name for gene in read_genes(yeast_genes, [Region("IV", 430_000, 450_000)])}
     assert expected <= named
     assert len(expected) == report.genes > 8
     assert picture._MOST_SEGMENTS > 400

@@ -78,15 +78,14 @@ def test_browser_leaves_blank_what_is_not_scored(browser: str, tmp_path: Path) -
     assert np.array(drawn["any"])[outside].sum() == 0
 
 
-def test_browser_draws_scores_and_genes_of_yeast(browser: str, data_dir: Path, tmp_path: Path) -> None:
-    folder = data_dir / "yeast_genome"
-    genome = folder / "Saccharomyces_cerevisiae.R64-1-1.dna.toplevel.fa.gz"
-    letters = next(record.sequence for record in read_sequences(genome) if record.id == "IV")
+def test_browser_draws_scores_and_genes_of_yeast(
+    browser: str, yeast: Path, yeast_genes: Path, tmp_path: Path
+) -> None:
+    letters = next(record.sequence for record in read_sequences(yeast) if record.id == "IV")
     track = write_bigwig(tmp_path / "gc.bw", gc_windows("IV", letters, 50), {"IV": len(letters)})
-    genes = folder / "Saccharomyces_cerevisiae.R64-1-1.96.gtf.gz"
     path = tmp_path / "page.html"
     regions = ["IV:430001-450000", "IV:450101-450150"]
-    fg.plot_track(track, path, region=regions, genes=genes, genome=genome)
+    fg.plot_track(track, path, region=regions, genes=yeast_genes, genome=yeast)
     with opened(browser, path, tmp_path / "profile") as page:
         drawn = painted(page)
         types = page.evaluate("window.fastgenome.browser.trackViews.map(v => v.track.type)")
@@ -113,9 +112,9 @@ def test_browser_draws_scores_and_genes_of_yeast(browser: str, data_dir: Path, t
     assert (np.array(gc["own"])[inside] > 0).mean() > 0.6
     assert np.array(gc["any"])[at > 450_200].sum() == 0
     covered = np.zeros(len(at), bool)
-    for gene in read_genes(genes, [Region("IV", 430_000, 450_000)]):
+    for gene in read_genes(yeast_genes, [Region("IV", 430_000, 450_000)]):
         covered |= (at >= gene.start) & (at + gc["step"] <= gene.end)
     assert (np.array(drawn["genes"]["any"])[covered & inside] > 0).all()
-    (gene,) = (g for g in read_genes(genes, [Region("IV", 0, 10**7)]) if g.name == "YDL001W")
+    (gene,) = (g for g in read_genes(yeast_genes, [Region("IV", 0, 10**7)]) if g.name == "YDL001W")
     assert found[0] <= gene.start < gene.end <= found[1] < found[0] + 10_000
     assert screenshot.startswith(b"\x89PNG")

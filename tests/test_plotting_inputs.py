@@ -1,16 +1,14 @@
 """What tracks and genes are read as, against definitions written out base by base; what is refused."""
 
-import gzip
 import itertools
 import random
-import re
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from plotting_files import (
-    GENES,
+    LENGTHS,
     Rows,
     expanded,
     per_base,
@@ -23,33 +21,14 @@ from plotting_files import (
 from fastgenome.errors import ArgumentError, InputError, TruncatedInputError
 from fastgenome.plotting import score_files
 from fastgenome.plotting import segments as segments_module
-from fastgenome.plotting.gene_models import Gene, pack_rows, read_genes
-from fastgenome.plotting.locus import parse_locus, within
+from fastgenome.plotting.locus import Extents, parse_locus, within
 from fastgenome.plotting.score_files import read_scores
 from fastgenome.plotting.segments import binned, segments_of
 from fastgenome.regions import Region
 
 pytest.importorskip("pyBigWig", reason="pyBigWig is not installed")
 
-LENGTHS = {"one": 2000, "two": 300}
 LOCUS = Region("one", 130, 1777)
-
-
-@pytest.fixture
-def rows() -> Rows:
-    return random_rows(0, 2000) + random_rows(1, 300, "two")
-
-
-@pytest.fixture
-def bigwig(tmp_path: Path, rows: Rows) -> Path:
-    return write_bigwig(tmp_path / "scores.bw", rows, LENGTHS)
-
-
-@pytest.fixture
-def gtf(tmp_path: Path) -> Path:
-    path = tmp_path / "genes.gtf"
-    path.write_text(GENES)
-    return path
 
 
 @pytest.mark.parametrize(
@@ -75,14 +54,29 @@ def test_parse_locus_refuses_what_names_no_bases(text: str) -> None:
 
 
 def test_within_ends_a_whole_contig_and_refuses_the_outside() -> None:
-    assert within(parse_locus("one"), LENGTHS, "f", exact=True) == Region("one", 0, 2000)
-    assert within(Region("one", 1999, 2000), LENGTHS, "f", exact=True) == Region("one", 1999, 2000)
-    assert within(Region("one", 1999, 2001), LENGTHS, "f", exact=False).end == 2001
-    for locus, exact in [(Region("one", 0, 2001), True), (Region("one", 2000, 2001), False)]:
+    known, held = Extents("f", LENGTHS, exact=True), Extents("f", LENGTHS, exact=False)
+    assert within(parse_locus("one"), [known]) == Region("one", 0, 2000)
+    assert within(Region("one", 1999, 2000), [known]) == Region("one", 1999, 2000)
+    assert within(Region("one", 1999, 2001), [held]).end == 2001
+    for locus, file in [(Region("one", 0, 2001), known), (Region("one", 2000, 2001), held)]:
         with pytest.raises(ArgumentError, match=r"2,000|2,001"):
-            within(locus, LENGTHS, "f", exact=exact)
+            within(locus, [file])
     with pytest.raises(ArgumentError, match="no contig 'six'; it has one, two"):
-        within(Region("six", 0, 1), LENGTHS, "f", exact=True)
+        within(Region("six", 0, 1), [known])
+
+
+def test_within_ends_a_whole_contig_of_several_files_in_any_order() -> None:
+    files = [Extents(name, {"one": end}, name[0] == "e") for name, end in
+             [("held 9", 9), ("held 30", 30), ("exact 20", 20), ("exact 25", 25)]]  # fmt: skip
+    whole = parse_locus("one")
+    for order in itertools.permutations(files[:2]):
+        assert within(whole, order) == Region("one", 0, 30)
+    for order in itertools.permutations(files[:3]):
+        assert within(whole, order) == Region("one", 0, 20)
+    # Two genomes: neither is taken for the other.
+    for order in itertools.permutations(files):
+        with pytest.raises(ArgumentError, match="region one:1-25: one has 20 bases in exact 20"):
+            within(whole, order)
 
 
 @pytest.mark.parametrize("piece", [1 << 20, 100])
@@ -187,75 +181,6 @@ def test_binned_equals_the_definition(rows: Rows, count: int) -> None:
         if not np.isnan(piece := bases[a - LOCUS.start : b - LOCUS.start]).all()
     ]
     np.testing.assert_allclose(np.stack(bins, axis=1), expected, rtol=0, atol=1e-10)
-
-
-def test_read_genes_equals_the_definition(gtf: Path) -> None:
-    assert read_genes(gtf, [Region("one", 0, 2000)]) == [
-        Gene("G1", "ABC1", "one", 100, 400, "+", ((100, 250), (300, 400))),
-        Gene("G2", "G2", "one", 350, 700, "-", ((350, 700),)),
-        Gene("G3", "x<y & $z$", "one", 899, 901, ".", ((899, 901),)),
-    ]
-    zipped = gtf.with_name("genes.gtf.gz")
-    zipped.write_bytes(gzip.compress(gtf.read_bytes()))
-    names = {(400, 899): ["G2"], (399, 400): ["G1", "G2"], (700, 899): [], (900, 950): ["G3"]}
-    for (start, end), expected in names.items():
-        assert [gene.id for gene in read_genes(zipped, [Region("one", start, end)])] == expected
-    several = read_genes(gtf, [Region("two", 0, 9), Region("one", 800, 950)])
-    assert [gene.name for gene in several] == ["ELSE", "x<y & $z$"]
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ('one\tm\tgene\t1\t9\t.\t+\tgene_id "a";', "8 fields"),
-        ('one\tm\tgene\tx\t9\t.\t+\t.\tgene_id "a";', "start 'x'"),
-        ('one\tm\tgene\t0\t9\t.\t+\t.\tgene_id "a";', "start . and end . are no region"),
-        ('one\tm\tgene\t9\t8\t.\t+\t.\tgene_id "a";', "start . and end . are no region"),
-        ('six\tm\tCDS\t1\t9\t.\t?\t.\tgene_id "a";', "strand '\\?'"),
-        ('one\tm\texon\t1\t9\t.\t+\t.\tgene_name "a";', "an? exon without gene_id"),
-    ],
-)
-def test_read_genes_names_a_malformed_line(gtf: Path, line: str, message: str) -> None:
-    gtf.write_text(GENES + line + "\n" + GENES)
-    with pytest.raises(InputError, match=f"{gtf.name}, line 11: {message}"):
-        read_genes(gtf, [Region("one", 0, 2000)])
-
-
-def test_read_genes_refuses_other_names_of_contigs(gtf: Path) -> None:
-    with pytest.raises(InputError, match="no line about chrone; it has one, two"):
-        read_genes(gtf, [Region("chrone", 0, 10)])
-
-
-def test_read_genes_finds_the_genes_of_yeast(data_dir: Path) -> None:
-    path = data_dir / "yeast_genome" / "Saccharomyces_cerevisiae.R64-1-1.96.gtf.gz"
-    with gzip.open(path, "rt") as file:
-        lines = [line.rstrip("\n").split("\t") for line in file if not line.startswith("#")]
-    contigs = dict.fromkeys(line[0] for line in lines)
-    expected = sorted(
-        (line[0], int(line[3]) - 1, int(line[4]), line[6], re.search('gene_id "(.*?)"', line[8])[1])  # type: ignore[index]
-        for line in lines
-        if line[2] == "gene"
-    )
-    genes = read_genes(path, [Region(contig, 0, 10**9) for contig in contigs])
-    assert sorted((g.contig, g.start, g.end, g.strand, g.id) for g in genes) == expected
-    assert len(genes) == 7036
-    exons = sum(line[2] == "exon" for line in lines)
-    assert 7036 <= sum(len(gene.exons) for gene in genes) <= exons == 7416
-
-
-@pytest.mark.parametrize("gap", [0.0, 2.5])
-def test_pack_rows_never_overlaps_and_wastes_no_row(gap: float) -> None:
-    rng = np.random.default_rng(4)
-    for _ in range(50):
-        starts = rng.integers(0, 100, 30)
-        spans = [(float(s), float(s + size)) for s, size in zip(starts, rng.integers(1, 20, 30), strict=True)]
-        rows = pack_rows(spans, gap)
-        for row in set(rows):
-            members = sorted(span for span, r in zip(spans, rows, strict=True) if r == row)
-            assert all(a[1] + gap <= b[0] for a, b in itertools.pairwise(members))
-        depth = max(sum(a <= s < b + gap for a, b in spans) for s, _ in spans)
-        assert max(rows) + 1 == depth
-    assert pack_rows([]) == []
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from plotting_files import (
     GENES,
+    LENGTHS,
     Rows,
     per_base,
-    random_rows,
     write_bedgraph,
     write_bigwig,
     write_parquet,
@@ -30,7 +30,6 @@ from fastgenome.plotting import igv_page
 
 pytest.importorskip("pyBigWig", reason="pyBigWig is not installed")
 
-LENGTHS = {"one": 2000, "two": 300}
 FOLDER = Path(igv_page.__file__).parent / "igv"
 
 
@@ -72,23 +71,6 @@ def decoded(uri: str) -> str:
 def bedgraph_rows(text: str) -> Rows:
     fields = [line.split("\t") for line in text.splitlines()]
     return [(contig, int(start), int(end), float(value)) for contig, start, end, value in fields]
-
-
-@pytest.fixture
-def rows() -> Rows:
-    return random_rows(0, 2000) + random_rows(1, 300, "two")
-
-
-@pytest.fixture
-def bigwig(tmp_path: Path, rows: Rows) -> Path:
-    return write_bigwig(tmp_path / "scores.bw", rows, LENGTHS)
-
-
-@pytest.fixture
-def gtf(tmp_path: Path) -> Path:
-    path = tmp_path / "genes.gtf"
-    path.write_text(GENES)
-    return path
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 import pysam
 import pytest
 from genome_files import bgzf, write
+from pysam import bcftools
 
 from fastgenome.bed import BedRegion, read_bed
 from fastgenome.errors import InputError, MissingExtraError, TruncatedInputError
@@ -114,6 +115,45 @@ def test_variants_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
         list(read_variants(write(tmp_path / "y.vcf", "ACGT\n")))
     with pytest.raises(InputError, match="as VCF or BCF"):
         list(read_variants(write(tmp_path / "z.vcf", VCF + "c\tx\t.\tA\tG\t.\t.\t.\n")))
+
+
+@pytest.mark.parametrize("blank", ["\n", "\r\n", " \t\n"], ids=["empty", "carriage return", "white space"])
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "bgzip"])
+def test_variants_with_a_blank_line_are_an_error_with_its_number_as_for_bcftools(
+    tmp_path: Path, blank: str, place: int, packed: bool
+) -> None:
+    lines = VCF.splitlines(keepends=True)
+    # Of the header htslib takes such a line.
+    text = "".join([lines[0], "\n", *lines[1 : 4 + place], blank, *lines[4 + place :]])
+    content = bgzf(text.encode(), 90) if packed else text
+    path = write(tmp_path / ("x.vcf.gz" if packed else "x.vcf"), content)
+    found: list[Variant] = []
+    with pytest.raises(InputError, match=rf"x\.vcf.*: line {6 + place} is blank; remove it"):
+        found.extend(read_variants(path))
+    assert found == VARIANTS[:place]
+    with pytest.raises(pysam.SamtoolsError):
+        bcftools.view(str(path))
+
+
+def test_variants_that_cannot_be_parsed_are_an_error_with_their_line(tmp_path: Path) -> None:
+    source = write(tmp_path / "x.vcf", VCF + "c\t10\n" + "c\t11\t.\tA\tG\t.\t.\t.\n")
+    with pytest.raises(InputError, match=r"x\.vcf' as VCF or BCF: line 8: "):
+        list(read_variants(source))
+
+
+def test_bcf_record_that_cannot_be_read_is_an_error_with_its_number(tmp_path: Path) -> None:
+    binary = tmp_path / "x.bcf"
+    bcftools.view("-Ob", "-o", str(binary), str(write(tmp_path / "x.vcf", VCF)), catch_stdout=False)
+    content = bytearray(gzip.decompress(binary.read_bytes()))
+    place = 9 + int.from_bytes(content[5:9], "little")
+    second = place + 8 + sum(int.from_bytes(content[at : at + 4], "little") for at in (place, place + 4))
+    # The number of a contig that the header does not have.
+    content[second + 8 : second + 12] = (99).to_bytes(4, "little")
+    found: list[Variant] = []
+    with pytest.raises(InputError, match=r"x\.bcf' as VCF or BCF: record 2: "):
+        found.extend(read_variants(write(binary, bgzf(bytes(content), 90))))
+    assert found == VARIANTS[:1]
 
 
 def test_missing_pysam_names_the_install_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,17 +10,15 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 from genome_files import write
-from small_variants import Line, edited, fasta, reverse_complement, vcf
-from typer.testing import CliRunner
+from scored_variants import ONE, run_variants
+from small_variants import Line, edited, reverse_complement, vcf
 
 import fastgenome as fg
-from fastgenome.cli import app
 from fastgenome.errors import ArgumentError, MissingExtraError
 from fastgenome.regions import Region, parse_region
 from fastgenome.scoring.saturation_picture import MOST_BASES, draw_saturation
 
 WINDOW = 20
-ONE = fg.RunOptions(workers=1)
 FIGURES = ("prediction_ref", "prediction_alt", "prediction_delta")
 
 
@@ -37,11 +35,6 @@ def contigs() -> dict[str, str]:
     draw = random.Random(9)
     letters = "".join(draw.choices("ACGTacgt", k=3000))
     return {"chr1": letters[:30] + "N" + letters[31:], "chr2": letters[:50]}
-
-
-@pytest.fixture
-def genome(tmp_path: Path, contigs: dict[str, str]) -> Path:
-    return write(tmp_path / "genome.fa", fasta(contigs))
 
 
 @pytest.mark.parametrize(
@@ -250,10 +243,9 @@ def test_saturate_names_the_extra_that_pictures_need(
 
 def test_variants_command_saturates_a_region(predictor: fg.Predictor, genome: Path, tmp_path: Path) -> None:
     predictor.save(tmp_path / "run")
-    arguments = ["variants", "--saturate", "chr1:40-49", "--genome", str(genome), "--window", str(WINDOW)]
-    arguments += ["--predictor", str(tmp_path / "run"), "--workers", "1", "--no-emissions", "--json"]
     out, picture = tmp_path / "map.tsv", tmp_path / "map.svg"
-    result = CliRunner().invoke(app, [*arguments, "-o", str(out), "--picture", str(picture)])
+    outs = ("-o", out, "--picture", picture, "--json")
+    result = run_variants(tmp_path / "run", genome, "--saturate", "chr1:40-49", *outs, window=WINDOW)
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["alleles"]["n_scored"] == 30
     assert len(out.read_text().splitlines()) == 31
@@ -264,18 +256,9 @@ def test_variants_command_refuses_options_that_saturate_has_no_use_for(
     predictor: fg.Predictor, genome: Path, tmp_path: Path
 ) -> None:
     predictor.save(tmp_path / "run")
-    arguments = [
-        "variants",
-        "--saturate",
-        "chr1:1-9",
-        "--genome",
-        str(genome),
-        "--predictor",
-        str(tmp_path / "run"),
-    ]
-    arguments += ["--window", str(WINDOW), "-o", str(tmp_path / "map.tsv"), "--workers", "1"]
-    for wrong in (["--info-prefix", "X_"], ["--max-ref-mismatch", "0.5"]):
-        result = CliRunner().invoke(app, [*arguments, *wrong])
+    arguments = ("--saturate", "chr1:1-9", "-o", tmp_path / "map.tsv")
+    for wrong in (("--info-prefix", "X_"), ("--max-ref-mismatch", "0.5")):
+        result = run_variants(tmp_path / "run", genome, *arguments, *wrong, window=WINDOW)
         assert result.exit_code == 1
         assert "for a VCF or BCF file" in result.stderr
     assert not (tmp_path / "map.tsv").exists()

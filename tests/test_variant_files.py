@@ -14,40 +14,23 @@ from scored_variants import (
     FIGURES,
     ONE,
     WINDOW,
-    make_contigs,
-    make_predictor,
     some_lines,
     table_scores,
     true_lines,
 )
-from small_variants import Line, fasta, vcf, verdict
+from small_variants import Line, vcf, verdict
 
 import fastgenome as fg
 from fastgenome.errors import ArgumentError
-from fastgenome.scoring import allele_table
 
 pysam = pytest.importorskip("pysam")
 bcftools = pytest.importorskip("pysam.bcftools")
+pytestmark = pytest.mark.usefixtures("small_shards")
 
 
-@pytest.fixture(scope="module")
-def predictor() -> fg.Predictor:
-    return make_predictor()
-
-
-@pytest.fixture(scope="module")
-def contigs() -> dict[str, str]:
-    return make_contigs()
-
-
-@pytest.fixture
-def genome(tmp_path: Path, contigs: dict[str, str]) -> Path:
-    return write(tmp_path / "genome.fa", fasta(contigs))
-
-
-@pytest.fixture(autouse=True)
-def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(allele_table, "_SHARD_ALLELES", 16)
+def to_bcf(source: Path, path: Path) -> Path:
+    bcftools.view("-Ob", "-o", str(path), str(source), catch_stdout=False)
+    return path
 
 
 def without_scores(line: str) -> str:
@@ -91,6 +74,26 @@ def test_vcf_keeps_every_byte_but_for_its_new_fields(
     assert scored >= report.n_scored > 0
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\tGT\t0|1\n"], ids=["plain", "carriage return", "samples"])
+def test_vcf_whose_info_ends_with_a_mark_gets_no_second_one(
+    end: str, predictor: fg.Predictor, contigs: dict[str, str], genome: Path, tmp_path: Path
+) -> None:
+    lines = true_lines(contigs, 4)
+    infos = ["DB;", ".", "AF=0.1;DB;", "DB"]
+    head = vcf([]).rstrip("\n") + ("\tFORMAT\ta" if "GT" in end else "")
+    rows = [line.text(rest=f".\t.\t{info}").rstrip("\n") for line, info in zip(lines, infos, strict=True)]
+    source = write(tmp_path / "in.vcf", head + "\n" + "".join(row + end for row in rows))
+    outs = [tmp_path / "out.vcf", tmp_path / "out.bcf"]
+    fg.score_variants(predictor, source, genome, out=outs, window=WINDOW, run=ONE)
+    written = [row for row in outs[0].read_bytes().decode().split("\n") if row and row[0] != "#"]
+    found = [row.split("\t")[7].split("FG_")[0] for row in written]
+    assert found == ["DB;", "", "AF=0.1;DB;", "DB;"]
+    assert ["\t".join(row.split("\t")[:7]) for row in written] == [row.rsplit("\t", 1)[0] for row in rows]
+    for out in outs:
+        with pysam.VariantFile(str(out)) as file:
+            assert [list(record.info)[-3:] for record in file] == [[f"FG_{name}" for name in FIGURES]] * 4
+
+
 def stored_bcf(path: Path) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
     """The lines of the header, and the two parts of each record."""
     content = gzip.decompress(path.read_bytes())
@@ -121,14 +124,10 @@ def test_bcf_keeps_every_byte_but_for_its_new_fields(
         row if row.startswith("##") else row[:-1] + ("\tFORMAT\ta\n" if row[0] == "#" else "\tGT\t0|1\n")
         for row in text.splitlines(keepends=True)
     )
-    bcftools.view(
-        "-Ob", "-o", str(tmp_path / "all.bcf"), str(write(tmp_path / "in.vcf", text)), catch_stdout=False
-    )
+    whole = to_bcf(write(tmp_path / "in.vcf", text), tmp_path / "all.bcf")
     # Numbers of fields that have gaps between them.
     source, out = tmp_path / "in.bcf", tmp_path / "out.bcf"
-    bcftools.annotate(
-        "-x", "INFO/T5", "-Ob", "-o", str(source), str(tmp_path / "all.bcf"), catch_stdout=False
-    )
+    bcftools.annotate("-x", "INFO/T5", "-Ob", "-o", str(source), str(whole), catch_stdout=False)
     report = fg.score_variants(predictor, source, genome, out=[out], window=WINDOW, run=ONE)
     before, after = stored_bcf(source), stored_bcf(out)
     added = [row for row in after[0] if b"ID=FG_" in row or row.startswith(b"##fastgenome=")]
@@ -159,9 +158,7 @@ def test_every_output_holds_the_same_numbers(
         source = write(tmp_path / "in.vcf.gz", bgzf(text.encode(), 300))
     if given == "bcf":
         text = text.replace("MORE=1;", "")
-        source.write_text(text)
-        bcftools.view("-Ob", "-o", str(tmp_path / "in.bcf"), str(source), catch_stdout=False)
-        source = tmp_path / "in.bcf"
+        source = to_bcf(write(source, text), tmp_path / "in.bcf")
     outs = [tmp_path / f"out.{ending}", tmp_path / "out.parquet", tmp_path / "out.tsv.gz"]
     report = fg.score_variants(predictor, source, genome, out=outs, window=WINDOW, run=ONE)
     assert list(report.outputs) == [*map(str, outs), f"{outs[0]}.rejected.tsv"]

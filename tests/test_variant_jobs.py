@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from genome_files import write
-from scored_variants import ONE, WINDOW, make_contigs, make_predictor, some_lines, true_lines
-from small_variants import Line, fasta, vcf
+from scored_variants import ONE, WINDOW, some_lines, true_lines
+from small_variants import Line, vcf
 
 import fastgenome as fg
 from fastgenome.errors import ArgumentError, CheckpointError, InputError
@@ -19,26 +19,7 @@ from fastgenome.scoring import allele_table, variant_files
 from fastgenome.scoring.jobs import JobFolder
 
 pysam = pytest.importorskip("pysam")
-
-
-@pytest.fixture(scope="module")
-def predictor() -> fg.Predictor:
-    return make_predictor()
-
-
-@pytest.fixture(scope="module")
-def contigs() -> dict[str, str]:
-    return make_contigs()
-
-
-@pytest.fixture
-def genome(tmp_path: Path, contigs: dict[str, str]) -> Path:
-    return write(tmp_path / "genome.fa", fasta(contigs))
-
-
-@pytest.fixture(autouse=True)
-def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(allele_table, "_SHARD_ALLELES", 16)
+pytestmark = pytest.mark.usefixtures("small_shards")
 
 
 def outputs_of(folder: Path) -> dict[str, bytes]:

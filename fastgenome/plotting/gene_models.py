@@ -8,11 +8,17 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fastgenome.errors import InputError
+from fastgenome.plotting.locus_index import LocusIndex, joined
 from fastgenome.regions import Region
 from fastgenome.streams import ByteStream, PathLike
 
-# What tells where a gene lies; coding parts and codons lie within exons.
-_FEATURES = ("gene", "transcript", "exon")
+# What tells where a gene lies.
+_WHOLE = frozenset({"gene", "transcript", "exon"})
+# What lies within exons, and together makes them up where a file names none.
+_PARTS = frozenset(
+    {"CDS", "start_codon", "stop_codon", "UTR", "5UTR", "3UTR", "five_prime_utr", "three_prime_utr"}
+)
+_FEATURES = _WHOLE | _PARTS
 # Every attribute, wanted or not: what stands between quotes may look like another one.
 _ATTRIBUTE = re.compile(r'([^\s;"]+)\s+(?:"([^"]*)"|([^\s;"]+))')
 
@@ -22,8 +28,8 @@ class Gene(NamedTuple):
 
     Attributes:
         strand: "+", "-" or ".".
-        exons: (start, end) of the exons of all its transcripts, joined where they overlap, in order; all of
-            the gene where the file names none.
+        exons: (start, end) of the exons of all its transcripts, joined where they overlap, in order;
+            where the file names none, its coding and untranslated parts; without these all of it.
     """
 
     id: str
@@ -39,18 +45,19 @@ class Gene(NamedTuple):
 class _Draft:
     """What the lines read so far say of a gene."""
 
-    name: str
-    start: int
-    end: int
     strand: str
+    name: str = ""
+    span: tuple[int, int] | None = None
     exons: list[tuple[int, int]] = field(default_factory=list)
+    parts: list[tuple[int, int]] = field(default_factory=list)
 
 
 def read_genes(path: PathLike, loci: Sequence[Region]) -> list[Gene]:
     """Read the genes of a GTF file, plain or gzip, that touch any of some loci.
 
-    A gene is what the lines of one gene_id on one contig cover, whether or not it has a line of its own; its
-    name is gene_name where there is one. Every line is checked.
+    A gene is what the lines of one gene_id on one contig cover, whether or not it has a line of its own;
+    coding parts count where it has no exon, transcript or gene. Its name is gene_name where there is one.
+    Every line is checked.
 
     Returns:
         Genes in order of contig (that of the loci), start and end.
@@ -59,7 +66,8 @@ def read_genes(path: PathLike, loci: Sequence[Region]) -> list[Gene]:
         InputError: the file cannot be read, a line is malformed (its number is named), or no line is about
             any contig of the loci, as when one file says "IV" and the other "chrIV".
     """
-    wanted = dict.fromkeys(locus.contig for locus in loci)
+    index = LocusIndex(loci)
+    order = {contig: place for place, contig in enumerate(index.contigs)}
     drafts: dict[tuple[str, str], _Draft] = {}
     contigs: dict[str, None] = {}
     with ByteStream(path) as stream:
@@ -69,17 +77,16 @@ def read_genes(path: PathLike, loci: Sequence[Region]) -> list[Gene]:
             try:
                 contig, feature, start, end, strand, attributes = _fields(line.rstrip("\r\n"))
                 contigs[contig] = None
-                if contig in wanted and feature in _FEATURES:
+                if contig in order and feature in _FEATURES:
                     _add(drafts, contig, feature, start, end, strand, attributes)
             except ValueError as error:
                 raise InputError(f"{stream.name}, line {number}: {error}") from None
-    if not wanted.keys() & contigs.keys():
+    if not order.keys() & contigs.keys():
         names = ", ".join(list(contigs)[:10]) + (", …" if len(contigs) > 10 else "")
-        raise InputError(f"{path} has no line about {', '.join(wanted)}; it has {names or 'no line at all'}")
-    order = list(wanted)
+        raise InputError(f"{path} has no line about {', '.join(order)}; it has {names or 'no line at all'}")
     genes = [_gene(contig, gene_id, draft) for (contig, gene_id), draft in drafts.items()]
-    touching = [gene for gene in genes if any(_touches(gene, locus) for locus in loci)]
-    return sorted(touching, key=lambda gene: (order.index(gene.contig), gene.start, gene.end, gene.id))
+    touching = [gene for gene in genes if index.touches(gene.contig, gene.start, gene.end)]
+    return sorted(touching, key=lambda gene: (order[gene.contig], gene.start, gene.end, gene.id))
 
 
 def _fields(line: str) -> tuple[str, str, int, int, str, str]:
@@ -112,31 +119,22 @@ def _add(
     gene_id = found.get("gene_id", "")
     if not gene_id:
         raise ValueError(f'a {feature} without gene_id "…" among its attributes')
-    draft = drafts.setdefault((contig, gene_id), _Draft("", start, end, strand))
+    draft = drafts.setdefault((contig, gene_id), _Draft(strand))
     draft.name = draft.name or found.get("gene_name", "")
-    draft.start, draft.end = min(draft.start, start), max(draft.end, end)
+    if feature in _PARTS:
+        draft.parts.append((start, end))
+        return
+    first, last = draft.span or (start, end)
+    draft.span = min(first, start), max(last, end)
     if feature == "exon":
         draft.exons.append((start, end))
 
 
 def _gene(contig: str, gene_id: str, draft: _Draft) -> Gene:
-    exons = _joined(draft.exons) or ((draft.start, draft.end),)
-    return Gene(gene_id, draft.name or gene_id, contig, draft.start, draft.end, draft.strand, exons)
-
-
-def _joined(spans: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Join spans that overlap or meet."""
-    joined: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = joined[-1][0], max(joined[-1][1], end)
-        else:
-            joined.append((start, end))
-    return tuple(joined)
-
-
-def _touches(gene: Gene, locus: Region) -> bool:
-    return gene.contig == locus.contig and gene.start < locus.end and locus.start < gene.end
+    parts = joined(draft.parts)
+    start, end = draft.span or (parts[0][0], parts[-1][1])
+    exons = joined(draft.exons) or parts or [(start, end)]
+    return Gene(gene_id, draft.name or gene_id, contig, start, end, draft.strand, tuple(exons))
 
 
 def pack_rows(spans: Sequence[tuple[float, float]], gap: float = 0.0) -> list[int]:

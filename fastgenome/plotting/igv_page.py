@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from fastgenome.errors import ArgumentError
 from fastgenome.genome import Genome
 from fastgenome.plotting.gene_models import Gene
 from fastgenome.plotting.segments import Segments
+from fastgenome.plotting.texts import printable
 from fastgenome.regions import Region
 
 # About 15 bytes each in the page, and as many objects in the browser's memory.
@@ -98,7 +100,8 @@ def render_page(
             "choose smaller regions (--region)"
         )
     for contig in reference.lengths:
-        if ":" in contig or not contig.isascii() or any(map(str.isspace, contig)):
+        # Printable ASCII but for the blank.
+        if not re.fullmatch("[!-9;-~]+", contig):
             raise ArgumentError(f"igv.js cannot show a contig called {contig!r}; a picture (.png, .svg) can")
     shown = ", ".join(map(str, loci[:5])) + (f" and {len(loci) - 5} more" if len(loci) > 5 else "")
     data = {
@@ -111,7 +114,7 @@ def render_page(
     note = f"This page holds {shown}; what lies outside is not in it."
     page = _PAGE.format(
         policy=policy,
-        title=html.escape(f"{', '.join(track.name for track in tracks)}: {shown}"),
+        title=html.escape(printable(f"{', '.join(track.name for track in tracks)}: {shown}")),
         note=html.escape(note),
         # "<" could end the element; JSON may write it as an escape.
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
@@ -179,7 +182,7 @@ def _score_track(track: PageTrack, loci: Sequence[Region], index: int) -> dict[s
     ]
     return {
         # igv.js writes it into the page as it stands.
-        "name": html.escape(track.name),
+        "name": html.escape(printable(track.name)),
         "type": "wig",
         "format": "bedgraph",
         "url": _data_uri("".join(lines)),
@@ -194,8 +197,8 @@ def _gene_track(genes: Sequence[Gene]) -> dict[str, Any]:
             "chr": gene.contig,
             "start": gene.start,
             "end": gene.end,
-            "name": gene.name,
-            "id": gene.id,
+            "name": printable(gene.name),
+            "id": printable(gene.id),
             "strand": gene.strand,
             "exons": [{"start": start, "end": end} for start, end in gene.exons],
         }

@@ -11,6 +11,7 @@ import numpy as np
 from fastgenome.errors import MissingExtraError
 from fastgenome.plotting.gene_models import Gene, pack_rows
 from fastgenome.plotting.segments import Segments, binned, outline
+from fastgenome.plotting.texts import printable
 from fastgenome.regions import Region
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def draw(panels: Sequence[Panel], locus: Region, genes: Sequence[Gene] | None = 
     """
     from matplotlib.figure import Figure
 
-    shown = [] if genes is None else _placed(genes, locus)
+    named = [gene._replace(name=printable(gene.name)) for gene in genes or ()]
+    shown = _placed(named, locus)
     heights = [_PANEL_HEIGHT] * len(panels)
     if genes is not None:
         heights.append(_ROW_HEIGHT * (1 + max((item.row for item in shown), default=0)) + 0.1)
@@ -100,7 +102,7 @@ def draw(panels: Sequence[Panel], locus: Region, genes: Sequence[Gene] | None = 
     axes[-1].set_xlim(locus.start + 0.5, locus.end + 0.5)
     axes[-1].xaxis.set_major_formatter("{x:,.0f}")
     axes[-1].locator_params(axis="x", integer=True)
-    axes[-1].set_xlabel(f"{locus.contig} (base, from 1)", fontsize=9, parse_math=False)
+    axes[-1].set_xlabel(f"{printable(locus.contig)} (base, from 1)", fontsize=9, parse_math=False)
     return figure
 
 
@@ -116,7 +118,7 @@ def _draw_scores(axes: Axes, panel: Panel, locus: Region) -> None:
     else:
         axes.text(0.5, 0.5, "nothing scored here", transform=axes.transAxes, ha="center", va="center")
         axes.set_yticks([])
-    axes.set_title(panel.name, loc="left", fontsize=8, parse_math=False)
+    axes.set_title(printable(panel.name), loc="left", fontsize=8, parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
 

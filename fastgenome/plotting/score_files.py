@@ -6,12 +6,14 @@ import os
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fastgenome.errors import ArgumentError, InputError, MissingExtraError, TruncatedInputError
-from fastgenome.plotting.segments import Floats, Integers, Segments, segments_of
+from fastgenome.plotting.locus_index import LocusIndex
+from fastgenome.plotting.parquet_scores import read_parquet
+from fastgenome.plotting.score_tracks import Intervals, ScoreFile, ScoreTrack, check_total, intervals_of
 from fastgenome.regions import Region
 from fastgenome.streams import ByteStream, PathLike
 
@@ -23,49 +25,6 @@ _MOST = 2**63 - 1
 _BIGWIG_MAGIC = (0x888FFC26).to_bytes(4, "little")
 # pyBigWig makes a Python object of every number: as many at a time as take about 200 MB.
 _BASES_AT_A_TIME = 1 << 20
-# Three numbers of 8 bytes each: half a gigabyte.
-_MOST_INTERVALS = 20_000_000
-_PLACES = ("contig", "start", "end")
-
-
-class Intervals(NamedTuple):
-    """Scored intervals of a contig as a file has them; 0-based, half-open, in any order."""
-
-    starts: Integers
-    ends: Integers
-    values: Floats
-
-
-class ScoreTrack(NamedTuple):
-    """One score along a genome.
-
-    Attributes:
-        name: of the column or the file.
-        intervals: contig → what was read of it.
-    """
-
-    name: str
-    intervals: Mapping[str, Intervals]
-
-    def segments(self, locus: Region) -> Segments:
-        """The scores of a locus that was read; none where the file has none."""
-        nothing = np.empty(0, np.int64)
-        found = self.intervals.get(locus.contig, Intervals(nothing, nothing, np.empty(0)))
-        return segments_of(*found, locus)
-
-
-class ScoreFile(NamedTuple):
-    """The tracks of a file.
-
-    Attributes:
-        lengths: contig → bases, or the end of its last interval.
-        exact: whether the lengths are those of the contigs.
-    """
-
-    source: str
-    tracks: tuple[ScoreTrack, ...]
-    lengths: dict[str, int]
-    exact: bool
 
 
 def read_scores(
@@ -93,7 +52,7 @@ def read_scores(
     if not Path(source).is_file():
         raise InputError(f"there is no file {source!r}")
     if name.endswith(".parquet"):
-        return _read_parquet(source, loci, columns)
+        return read_parquet(source, loci, columns)
     return (_read_bigwig if name.endswith(BIGWIG_ENDINGS) else _read_bedgraph)(source, loci)
 
 
@@ -150,7 +109,7 @@ def _gathered(source: str, parts: Any) -> dict[str, Intervals]:
     total = 0
     for contig, *part in parts:
         total += len(part[0])
-        _check_total(source, total)
+        check_total(source, total)
         collected.setdefault(contig, []).append(tuple(part))
     return {
         contig: _intervals(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
@@ -159,21 +118,12 @@ def _gathered(source: str, parts: Any) -> dict[str, Intervals]:
 
 
 def _intervals(starts: Any, ends: Any, values: Any) -> Intervals:
-    return Intervals(np.asarray(starts, np.int64), np.asarray(ends, np.int64), np.asarray(values, np.float64))
-
-
-def _check_total(source: str, total: int) -> None:
-    if total > _MOST_INTERVALS:
-        raise ArgumentError(
-            f"region: {source} has more than {_MOST_INTERVALS:,} intervals there; choose a smaller region"
-        )
+    return intervals_of(starts, ends, [values])[0]
 
 
 def _read_bedgraph(source: str, loci: Sequence[Region] | None) -> ScoreFile:
     """All lines are read and checked; those of other loci are not kept."""
-    spans: dict[str, list[tuple[int, int]]] = {}
-    for contig, start, end in loci or ():
-        spans.setdefault(contig, []).append((start, end))
+    index = None if loci is None else LocusIndex(loci)
     lengths: dict[str, int] = {}
     kept: dict[str, tuple[array[int], array[int], array[float]]] = {}
     total = 0
@@ -184,10 +134,10 @@ def _read_bedgraph(source: str, loci: Sequence[Region] | None) -> ScoreFile:
                 continue
             contig, start, end, value = _bedgraph_fields(fields, source, number)
             lengths[contig] = max(end, lengths.get(contig, 0))
-            if loci is not None and not any(start < b and a < end for a, b in spans.get(contig, ())):
+            if index is not None and not index.touches(contig, start, end):
                 continue
             total += 1
-            _check_total(source, total)
+            check_total(source, total)
             starts, ends, values = kept.setdefault(contig, (array("q"), array("q"), array("d")))
             starts.append(start)
             ends.append(end)
@@ -208,72 +158,3 @@ def _bedgraph_fields(fields: list[str], source: str, number: int) -> tuple[str, 
     if not 0 <= region[1] <= region[2] <= _MOST:
         raise InputError(f"{source}, line {number}: start {start} and end {end} are no region")
     return region
-
-
-def _read_parquet(source: str, loci: Sequence[Region] | None, columns: Sequence[str]) -> ScoreFile:
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
-    try:
-        names = _score_columns(parquet.read_schema(source), source, columns)
-        lengths = _last_ends(parquet.read_table(source, columns=["contig", "end"]))
-        table = parquet.read_table(source, columns=[*_PLACES, *names], filters=_overlapping(loci))
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{source} cannot be read as Parquet: {error}") from error
-    _check_total(source, table.num_rows * len(names))
-    starts, stops = (table[name].to_numpy() for name in ("start", "end"))
-    # A missing number makes both comparisons false.
-    wrong = np.flatnonzero(~((starts >= 0) & (stops >= starts)))
-    if table["contig"].null_count or len(wrong):
-        what = f"start {starts[wrong[0]]} and end {stops[wrong[0]]}" if len(wrong) else "a row without contig"
-        raise InputError(f"{source}: {what}; expected contig, start and end of every row, 0-based, half-open")
-    encoded = table["contig"].combine_chunks().dictionary_encode()
-    places = encoded.indices.to_numpy()
-    rows = {contig: np.flatnonzero(places == at) for at, contig in enumerate(encoded.dictionary.to_pylist())}
-    tracks = []
-    for name in names:
-        values = table[name].to_numpy().astype(np.float64)
-        intervals = {contig: _intervals(starts[at], stops[at], values[at]) for contig, at in rows.items()}
-        tracks.append(ScoreTrack(name, intervals))
-    return ScoreFile(source, tuple(tracks), lengths, exact=False)
-
-
-def _score_columns(schema: Any, source: str, wanted: Sequence[str]) -> list[str]:
-    """The columns to draw; InputError names those there are."""
-    import pyarrow.types as types
-
-    there = ", ".join(map(repr, schema.names[:20]))
-    missing = [name for name in (*_PLACES, *wanted) if name not in schema.names]
-    if missing:
-        raise InputError(f"{source} has no column {missing[0]!r}; it has {there}")
-    contigs = schema.field("contig").type
-    names = contigs.value_type if types.is_dictionary(contigs) else contigs
-    if not (types.is_string(names) or types.is_large_string(names)):
-        raise InputError(f"{source}: column 'contig' holds {contigs}, not strings")
-    for name in ("start", "end"):
-        if not types.is_integer(schema.field(name).type):
-            raise InputError(f"{source}: column {name!r} holds {schema.field(name).type}, not integers")
-    numbers = [
-        field.name
-        for field in schema
-        if field.name not in _PLACES and (types.is_floating(field.type) or types.is_integer(field.type))
-    ]
-    if texts := [name for name in wanted if name not in numbers]:
-        raise InputError(f"{source}: column {texts[0]!r} holds no scores but {schema.field(texts[0]).type}")
-    if not numbers:
-        raise InputError(f"{source} has no column of numbers beside contig, start and end; it has {there}")
-    return list(wanted) or numbers
-
-
-def _last_ends(table: Any) -> dict[str, int]:
-    """Contig → end of its last interval, in the order of the file."""
-    grouped = table.group_by("contig", use_threads=False).aggregate([("end", "max")])
-    pairs = zip(grouped["contig"].to_pylist(), grouped["end_max"].to_pylist(), strict=True)
-    return {str(contig): int(end) for contig, end in pairs if contig is not None and end is not None}
-
-
-def _overlapping(loci: Sequence[Region] | None) -> list[list[tuple[str, str, Any]]] | None:
-    """The filter of the rows that touch any locus."""
-    if loci is None:
-        return None
-    return [[("contig", "==", name), ("end", ">", start), ("start", "<", end)] for name, start, end in loci]

@@ -13,9 +13,10 @@ from fastgenome.errors import ArgumentError
 from fastgenome.genome import Genome, open_genome
 from fastgenome.plotting.gene_models import Gene, read_genes
 from fastgenome.plotting.igv_page import PageTrack, reference_of, render_page
-from fastgenome.plotting.locus import parse_locus, within
+from fastgenome.plotting.locus import Extents, parse_locus, within
 from fastgenome.plotting.picture import Panel, write_picture
-from fastgenome.plotting.score_files import ScoreFile, ScoreTrack, read_scores
+from fastgenome.plotting.score_files import read_scores
+from fastgenome.plotting.score_tracks import ScoreFile, ScoreTrack
 from fastgenome.plotting.segments import Segments
 from fastgenome.regions import Region
 from fastgenome.streams import PathLike
@@ -100,8 +101,9 @@ def plot_track(
         tracks: see `read_scores`; one panel for each file, or column of a Parquet file.
         out: .png or .svg, or .html: igv.js and the data in one file that needs no network.
         region: `contig:first-last` as browsers write it, bases counted from 1 and the last included, so that
-            "IV:1-100" is [0, 100) elsewhere in this package; or a contig, for all of it. A picture has one; a
-            page has any number, and without any all contigs.
+            "IV:1-100" is [0, 100) elsewhere in this package; or a contig, for all of it: to its end where a
+            file tells it, else to that of the longest track. A picture has one; a page has any number, and
+            without any all contigs.
         genes: GTF, plain or gzip.
         genome: FASTA or 2bit, for lengths of contigs and the sequence in a page.
         columns: scores of Parquet files; by default every column of numbers.
@@ -117,8 +119,10 @@ def plot_track(
     _check_counts(kind, paths, wanted, names)
     opened = None if genome is None else open_genome(genome)
     files = [read_scores(path, wanted or None, columns=names) for path in paths]
-    lengths = _lengths(files, opened)
-    loci = _checked(wanted, files, opened) if wanted else _all_of(lengths, files, opened)
+    extents = [file.extents for file in files]
+    known = [] if opened is None else [_extents(opened)]
+    lengths = _lengths(known or extents)
+    loci = _checked(wanted, [*known, *extents]) if wanted else _all_of(lengths, extents, known)
     if not loci:
         raise ArgumentError(f"{', '.join(map(str, paths))}: there are no scores, so there is nothing to draw")
     found = None if genes is None else read_genes(genes, loci)
@@ -159,10 +163,13 @@ def _check_counts(kind: str, paths: list[PathLike], wanted: list[Region], column
         raise ArgumentError(f"columns {', '.join(columns)}: none of the tracks is a Parquet file")
 
 
-def _lengths(files: Sequence[ScoreFile], genome: Genome | None) -> dict[str, int]:
-    """Contig → bases: by the genome, else the longest that any file tells."""
-    if genome is not None:
-        return dict(zip(genome.names, genome.lengths.tolist(), strict=True))
+def _extents(genome: Genome) -> Extents:
+    lengths = zip(genome.names, genome.lengths.tolist(), strict=True)
+    return Extents(str(genome.path), dict(lengths), exact=True)
+
+
+def _lengths(files: Sequence[Extents]) -> dict[str, int]:
+    """Contig → bases, the most that any file tells."""
     lengths: dict[str, int] = {}
     for file in files:
         for contig, length in file.lengths.items():
@@ -170,24 +177,18 @@ def _lengths(files: Sequence[ScoreFile], genome: Genome | None) -> dict[str, int
     return lengths
 
 
-def _checked(wanted: Sequence[Region], files: Sequence[ScoreFile], genome: Genome | None) -> list[Region]:
-    """The loci with their ends; each must lie in the genome and in every file."""
-    known = [(file.lengths, file.source, file.exact) for file in files]
-    if genome is not None:
-        known.insert(0, (_lengths((), genome), str(genome.path), True))
-    # Lengths of contigs first: they end a locus that is all of a contig.
-    known.sort(key=lambda item: not item[2])
-    loci = list(wanted)
-    for lengths, source, exact in known:
-        loci = [within(locus, lengths, source, exact=exact) for locus in loci]
-    return loci
+def _checked(loci: Sequence[Region], files: Sequence[Extents]) -> list[Region]:
+    """The loci with their ends; each must lie in every file."""
+    # The first to refuse is one that knows lengths of contigs.
+    files = sorted(files, key=lambda file: not file.exact)
+    return [within(locus, files) for locus in loci]
 
 
-def _all_of(lengths: dict[str, int], files: Sequence[ScoreFile], genome: Genome | None) -> list[Region]:
-    """All contigs; what the files hold must lie in those of the genome."""
-    if genome is not None:
+def _all_of(lengths: dict[str, int], files: Sequence[Extents], genome: Sequence[Extents]) -> list[Region]:
+    """All contigs; what the files hold must lie in those of the genome, if there is one."""
+    if genome:
         for file in files:
-            _checked([Region(contig, 0, length) for contig, length in file.lengths.items()], (), genome)
+            _checked([Region(contig, 0, length) for contig, length in file.lengths.items()], genome)
     return [Region(contig, 0, length) for contig, length in lengths.items()]
 
 

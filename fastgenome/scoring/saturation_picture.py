@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastgenome.atomic import atomic_file
 from fastgenome.errors import MissingExtraError
 from fastgenome.plotting.picture import picture_settings, save_figure
+from fastgenome.plotting.texts import printable
 from fastgenome.regions import Region
 
 if TYPE_CHECKING:
@@ -61,8 +62,9 @@ def draw_saturation(path: Path, region: Region, tables: Iterable[pa.Table], figu
         panels = figure.subplots(len(drawn), 1, squeeze=False, sharex=True)[:, 0]
         for panel, name, grid in zip(panels, drawn, values, strict=True):
             _draw_panel(panel, figure, region, grid, genome, name)
-        panels[-1].set_xlabel(f"position in {region.contig} (from 1)", parse_math=False)
-        panels[0].set_title(f"every single-base change of {region}", fontsize=9, parse_math=False)
+        panels[-1].set_xlabel(f"position in {printable(region.contig)} (from 1)", parse_math=False)
+        title = printable(f"every single-base change of {region}")
+        panels[0].set_title(title, fontsize=9, parse_math=False)
         with atomic_file(path) as file:
             save_figure(figure, file, path.suffix.lower().lstrip("."))
 
@@ -104,4 +106,4 @@ def _draw_panel(
     panel.plot(places + region.start + 1, genome[places], ".", color="0.25", markersize=2)
     panel.set_yticks(range(4), list(_BASES))
     panel.ticklabel_format(axis="x", style="plain", useOffset=False)
-    figure.colorbar(image, ax=panel, pad=0.01).set_label(name.replace("_", " "), parse_math=False)
+    figure.colorbar(image, ax=panel, pad=0.01).set_label(printable(name.replace("_", " ")), parse_math=False)

@@ -230,7 +230,9 @@ def _annotated(
             added = ";".join(
                 f"{name}={','.join(texts)}" for name, texts in zip(names, values, strict=True)
             ).encode()
-            cells[7] = (added if info in (b"", b".") else info + b";" + added) + cells[7][len(info) :]
+            # Some files end INFO with the mark between two fields.
+            mark = b"" if info.endswith(b";") else b";"
+            cells[7] = (added if info in (b"", b".") else info + mark + added) + cells[7][len(info) :]
         yield b"\t".join(cells)
 
 
