@@ -138,18 +138,25 @@ def test_job_that_takes_longer_goes_on_in_processes(
     of_gc: fg.Predictor, genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = score(of_gc, genome, tmp_path / "one.parquet", workers=1)
-    real, handed = engines._in_processes, []
+    real, handed, here = engines._in_processes, [], []
+    real_store = jobs.JobFolder.store
+
+    def store(self: Any, shard: int, result: Any) -> None:
+        here.append(shard)
+        real_store(self, shard, result)
 
     def in_processes(work: Any, job: Any, shards: list[int], workers: int) -> Iterator[int]:
         handed.append((shards, workers))
         return real(work, job, shards, workers)
 
+    monkeypatch.setattr(jobs.JobFolder, "store", store)
     monkeypatch.setattr(engines, "_in_processes", in_processes)
     monkeypatch.setattr(engines, "_SECONDS_ALONE", 0.0)
     assert score(of_gc, genome, tmp_path / "out.parquet").equals(expected)
     ((shards, workers),) = handed
     assert workers == 2
     assert len(shards) >= 8
+    assert sorted([*here, *shards]) == list(range(len(here) + len(shards)))
 
 
 @pytest.mark.usefixtures("two_cores")

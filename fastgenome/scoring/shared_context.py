@@ -147,7 +147,7 @@ class SharedContext:
         first_rows = np.concatenate([[0], np.cumsum(rows)])
         starts, ends = [], []
         for index, block in enumerate(blocks):
-            middles = self._row_middles(tokens, index, block.letters)
+            middles = self._row_middles(tokens, index, len(block.letters))
             begin = np.searchsorted(middles, block.starts)
             end = np.searchsorted(middles, block.starts + window)
             # A window that is shorter than a row may have no middle in it: it takes the row that it is in.
@@ -182,14 +182,14 @@ class _RowMiddles:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        # 0 for what is not spelled in bases.
-        self._lengths = np.zeros(model.tokenizer.vocabulary_size)
+        # One for what is not spelled in bases: each unknown base is a token.
+        self._lengths = np.ones(model.tokenizer.vocabulary_size, dtype=np.int64)
         for token, number in model.tokenizer.vocabulary.items():
             if set(token) <= set("ACGTN"):
                 self._lengths[number] = len(token)
 
-    def __call__(self, tokens: Tokens, index: int, letters: NDArray[np.uint8]) -> NDArray[np.float64]:
-        middles = self._token_middles(tokens, index, letters)
+    def __call__(self, tokens: Tokens, index: int, bases: int) -> NDArray[np.float64]:
+        middles = self._token_middles(tokens, index, bases)
         joined = self._model.encoder.stride
         if joined == 1:
             return middles
@@ -197,27 +197,17 @@ class _RowMiddles:
         last = np.minimum(first + joined, len(middles)) - 1
         return np.asarray((middles[first] + middles[last]) / 2)
 
-    def _token_middles(self, tokens: Tokens, index: int, letters: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def _token_middles(self, tokens: Tokens, index: int, bases: int) -> NDArray[np.float64]:
         tokenizer = self._model.tokenizer
         first = int(tokens.offsets[index]) + tokenizer.prefix_length
         last = int(tokens.offsets[index + 1]) - tokenizer.suffix_length
         if isinstance(tokenizer, KmerTokenizer):
             return np.asarray(tokenizer.stride * np.arange(last - first) + tokenizer.k / 2)
         lengths = self._lengths[tokens.ids[first:last]]
-        # Tokens that spell no bases in a row stand for a run of unknown bases, each for the same share of it.
-        unspelled, unknown = _run_lengths(lengths == 0), _run_lengths(letters == ord("N"))
-        if len(unspelled) == len(unknown):
-            lengths[lengths == 0] = np.repeat(unknown / unspelled, unspelled)
         ends = np.cumsum(lengths)
-        if round(ends[-1]) != len(letters):
+        if ends[-1] != bases:
             raise ArgumentError(
                 f"context= cannot tell which bases the tokens of model {self._model.name!r} stand for: "
-                f"{len(lengths)} tokens spell {ends[-1]:.0f} of {len(letters)} bases; score without it"
+                f"{len(lengths)} tokens spell {ends[-1]} of {bases} bases; score without it"
             )
         return np.asarray(ends - lengths / 2)
-
-
-def _run_lengths(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Lengths of the runs of True."""
-    edges = np.flatnonzero(np.diff(np.pad(flags.astype(np.int8), 1)))
-    return edges[1::2] - edges[::2]
