@@ -81,7 +81,7 @@ def _here(work: Work, job: JobFolder, shards: Iterable[int]) -> Iterator[int]:
 
 
 def _here_at_first(work: Work, job: JobFolder, shards: list[int], workers: int) -> Iterator[int]:
-    """Compute in a thread of this process, and what that leaves after some seconds in processes.
+    """Compute in a thread of this process, and if that leaves much after some seconds, the rest in processes.
 
     Processes take seconds to start: a small job is done by then.
     """
@@ -104,9 +104,12 @@ def _here_at_first(work: Work, job: JobFolder, shards: list[int], workers: int) 
     # Without waiting for it this process can be interrupted.
     threading.Thread(target=compute_here, daemon=True).start()
     try:
-        yield from _until_ended(done, seconds=_SECONDS_ALONE)
-        rest = list(taken())
-        if rest:
+        computed = 0
+        for shard in _until_ended(done, seconds=_SECONDS_ALONE):
+            computed += 1
+            yield shard
+        # What is left will take more than twice as long again.
+        if rest := list(taken()) if len(left) > 2 * computed else []:
             yield from _in_processes(work, job, rest, min(workers, len(rest)))
         yield from _until_ended(done)
     finally:
