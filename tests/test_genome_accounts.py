@@ -26,6 +26,12 @@ def of_gc() -> fg.Predictor:
     return trained(None, ("gc",))
 
 
+@pytest.fixture(autouse=True)
+def _not_synced(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Thousands of jobs are no question of durability.
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
 bed_line = st.one_of(
     st.tuples(
         st.sampled_from(["chrA", "chrB", "short", "none", ""]), st.integers(-5, 1300), st.integers(-5, 1300)

@@ -131,8 +131,10 @@ def scorer() -> Scorer:
 
 
 @pytest.fixture(autouse=True)
-def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small_shards_not_synced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allele_table, "_SHARD_ALLELES", 16)
+    # Thousands of jobs are no question of durability.
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def test_score_variants_accounts_for_every_allele_of_generated_files(scorer: Scorer, tmp_path: Path) -> None:
