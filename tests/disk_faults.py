@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -42,11 +43,13 @@ def compiled(compiler: str, folder: Path) -> Path:
     return library
 
 
-def fail_write(number: int, folder: Path, log: Path) -> None:
+def fail_write(number: int, folder: Path, log: Path, *, killed: bool) -> None:
     """Let a write of this process into a folder fail, where the library is loaded; 0 for none.
 
-    The log gets the line "write 1" for each.
+    With `killed` the process is killed before that write. The log gets the line "write 1" for each.
     """
+    if killed:
+        os.environ["FAILING_SIGNAL"] = str(int(signal.SIGKILL))
     os.environ |= {
         "FAILING_FOLDER": str(folder.resolve()),
         "FAILING_WRITE": str(number),

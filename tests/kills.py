@@ -22,12 +22,13 @@ import scored_variants
 import sharded_genome
 from disk_faults import fail_write, obey_permissions, own_disk
 from genome_files import write
-from logged_work import LOG, STEP_OF_WORKER, Logged, die_at, note
+from logged_work import LOG, PAUSE, STEP_OF_WORKER, Logged, die_at, note
 from sklearn.ensemble import RandomForestClassifier
 from small_variants import fasta, vcf
 
 import fastgenome as fg
 from fastgenome.cli import app
+from fastgenome.genome import open_genome
 from fastgenome.scoring import allele_table, engines, window_plan
 
 # What jobs import while they run, so that it is there before any begins.
@@ -53,6 +54,8 @@ class Run:
         disk: bytes of the disk at `out`; what is left on it at the end lies in `out`, then.
         read_only: nothing may be written to `out`.
         failing_write: which write to a file of `out` fails, from 1; 0 for none. The log gets a line for each.
+        killed_at_write: it is killed before this write instead.
+        pause: seconds that each shard takes longer.
     """
 
     job: str
@@ -67,6 +70,8 @@ class Run:
     disk: int | None = None
     read_only: bool = False
     failing_write: int | None = None
+    killed_at_write: int | None = None
+    pause: float = 0
 
 
 class Ended(NamedTuple):
@@ -98,6 +103,9 @@ def make_place(folder: Path) -> Path:
     contigs = scored_variants.make_contigs()
     write(folder / "variants.fa", fasta(contigs))
     write(folder / "in.vcf", vcf(scored_variants.some_lines(contigs, 120)))
+    for name in ("genome.fa", "variants.fa"):
+        # Writes its index, so that all runs take the same steps.
+        open_genome(folder / name)
     return folder
 
 
@@ -133,7 +141,7 @@ OUTPUTS = {
 
 def _run(run: Run) -> int:
     """The command itself, in a process of its own; its exit status."""
-    os.environ[LOG] = run.log
+    os.environ[LOG], os.environ[PAUSE] = run.log, str(run.pause)
     if run.step_of_worker is not None:
         os.environ[STEP_OF_WORKER] = str(run.step_of_worker)
     window_plan._SHARD_WINDOWS, allele_table._SHARD_ALLELES = 100, 16
@@ -144,8 +152,9 @@ def _run(run: Run) -> int:
     if run.read_only:
         out.chmod(0o555)
         obey_permissions()
-    if run.failing_write is not None:
-        fail_write(run.failing_write, out, Path(run.log))
+    write = run.failing_write if run.killed_at_write is None else run.killed_at_write
+    if write is not None:
+        fail_write(write, out, Path(run.log), killed=run.killed_at_write is not None)
     with nullcontext() if run.disk is None else _on_a_disk(out, run.disk):
         steps = die_at(run.step)
         status = app(command(run), standalone_mode=False)

@@ -4,13 +4,14 @@ import functools
 import itertools
 import os
 import signal
+import time
 from collections.abc import Callable
 from multiprocessing import parent_process
 from typing import Any
 
 # Whatever changes the disk, and opening a file to be made.
 STEPS = ("open", "mkdir", "fsync", "replace", "unlink", "rmdir")
-LOG, STEP_OF_WORKER = "KILLS_LOG", "KILLS_STEP_OF_WORKER"
+LOG, STEP_OF_WORKER, PAUSE = "KILLS_LOG", "KILLS_STEP_OF_WORKER", "KILLS_PAUSE"
 _open, _write = os.open, os.write
 
 
@@ -29,6 +30,7 @@ class Logged:
 
         def logged(shard: int) -> Any:
             note("begun", shard)
+            time.sleep(float(os.environ[PAUSE]))
             result = compute(shard)
             note("computed", shard)
             return result

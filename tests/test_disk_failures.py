@@ -1,18 +1,18 @@
 """Full disks, writes that fail, read-only folders: a job ends with an error, and no file looks complete.
 
-FASTGENOME_KILLS above 3 lets every write fail in turn, and tries more sizes of the disk.
+FASTGENOME_KILLS above 3 lets each write fail in turn, kills before each, and tries more sizes of the disk.
 """
 
 import os
 import random
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from disk_faults import NOT_ALLOWED, compiled
-from killed_jobs import Jobs, errors
+from killed_jobs import KILLED, Jobs, errors
 from kills import Nursery, make_place
 
 pytest.importorskip("pyBigWig")
@@ -22,7 +22,14 @@ if not sys.platform.startswith("linux"):
 
 THOROUGH = int(os.environ.get("FASTGENOME_KILLS", "3")) > 3
 COMPILER = shutil.which("g++") or shutil.which("clang++")
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="needs g++ or clang++")
 jobs = pytest.mark.parametrize("job", ["genome", "variants", "saturation"])
+
+
+def says_why(messages: str) -> bool:
+    """Whether an error tells people that a file could not be written, in one line."""
+    told = "No space left" in messages or "could not be written to its end" in messages
+    return told and "Traceback" not in messages
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +39,36 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
         yield Jobs(nursery, make_place(folder))
 
 
-@pytest.mark.skipif(COMPILER is None, reason="needs g++ or clang++")
-@jobs
-def test_jobs_survive_each_write_that_fails(job: str, runs: Jobs, tmp_path: Path) -> None:
-    (tmp_path / "all").mkdir()
-    n_writes = runs.run(job, tmp_path / "all", "run", failing_write=0)[1].writes
+def some_writes(job: str, runs: Jobs, folder: Path) -> Iterable[int]:
+    """Numbers of writes that a job makes to its folder: all, or some."""
+    folder.mkdir()
+    n_writes = runs.run(job, folder, "run", failing_write=0)[1].writes
     assert n_writes > len(runs.undisturbed(job).log.begun)
     writes = range(1, n_writes + 1)
-    for number in writes if THOROUGH else random.Random(job).sample(writes, 6):
+    return writes if THOROUGH else random.Random(job).sample(writes, 6)
+
+
+@needs_compiler
+@jobs
+def test_jobs_survive_each_write_that_fails(job: str, runs: Jobs, tmp_path: Path) -> None:
+    for number in some_writes(job, runs, tmp_path / "all"):
         folder = tmp_path / str(number)
         folder.mkdir()
         ended, log = runs.run(job, folder, "failed", failing_write=number)
         assert ended.status == 1, (number, ended.status)
-        assert "No space left" in errors(folder) or "could not be written to its end" in errors(folder)
+        assert says_why(errors(folder)), errors(folder)
+        runs.check_resumed(job, folder, log, workers=1, resumed=1)
+        shutil.rmtree(folder)
+
+
+@needs_compiler
+@jobs
+def test_jobs_survive_a_kill_at_each_write(job: str, runs: Jobs, tmp_path: Path) -> None:
+    for number in some_writes(job, runs, tmp_path / "all"):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        ended, log = runs.run(job, folder, "killed", killed_at_write=number)
+        assert ended.status == KILLED, (number, errors(folder))
         runs.check_resumed(job, folder, log, workers=1, resumed=1)
         shutil.rmtree(folder)
 
@@ -60,7 +84,7 @@ def test_jobs_survive_a_full_disk(job: str, runs: Jobs, tmp_path: Path) -> None:
             pytest.skip("this machine lets nobody mount a disk")
         statuses.append(ended.status)
         if ended.status:
-            assert "No space left" in errors(folder) or "could not be written to its end" in errors(folder)
+            assert says_why(errors(folder)), errors(folder)
         runs.check_resumed(job, folder, log, workers=1, resumed=1)
         shutil.rmtree(folder)
     # Too little first, and enough at last.

@@ -48,6 +48,15 @@ def test_jobs_of_two_processes_survive_a_kill_at_a_random_moment(
     runs.check_resumed(job, tmp_path, log, workers=2, resumed=1 + seed % 2)
 
 
+@pytest.mark.parametrize("job", ["genome", "variants"])
+def test_workers_end_with_the_job_that_is_killed(job: str, runs: Jobs, tmp_path: Path) -> None:
+    # `run` looks for what is left; each worker would take minutes for its shard.
+    ended, log = runs.run(job, tmp_path, "killed", workers=2, seconds=0.2, computing=True, pause=300)
+    assert ended.status == KILLED
+    assert log.begun
+    assert not log.computed
+
+
 @pytest.mark.parametrize("job", ["genome", "variants", "saturation"])
 def test_jobs_survive_a_kill_at_every_step(job: str, runs: Jobs, tmp_path: Path) -> None:
     n_steps = runs.undisturbed(job).log.steps

@@ -1,10 +1,13 @@
-// Lets writes to the files of one folder fail as on a full disk; for LD_PRELOAD.
+// Lets a write to the files of one folder fail as on a full disk, or kills the process before it.
 //
+// For LD_PRELOAD, set up by the environment:
 // FAILING_FOLDER: the folder; nothing is counted without it. FAILING_WRITE: which write fails, from 1.
+// FAILING_SIGNAL: with which signal the process is killed instead.
 // FAILING_LOG: a file that gets the line "write 1" for each write that is counted.
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -44,6 +47,9 @@ bool fails(int descriptor) {
         static const auto real = next<ssize_t(int, const void*, size_t)>("write");
         real(file, "write 1\n", 8);
         close(file);
+    }
+    if (const char* number = std::getenv("FAILING_SIGNAL"); chosen && number != nullptr) {
+        kill(getpid(), std::atoi(number));
     }
     errno = chosen ? ENOSPC : errno;
     return chosen;
