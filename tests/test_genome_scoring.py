@@ -1,58 +1,38 @@
-"""Scores of genomes: each window against its definition, tracks against tables, and the account of all."""
+"""Scores of genomes: each window against its definition, tracks against tables."""
 
 import gzip
 import json
-import os
-import random
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 import torch
-from genome_files import bgzf, two_bit, wrapped
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from sklearn.ensemble import RandomForestClassifier
+from genome_files import bgzf, two_bit
+from scored_genomes import (
+    COMPLEMENT,
+    HERE,
+    defined_windows,
+    letters,
+    make_contigs,
+    read_scores,
+    trained,
+    write_fasta,
+)
 from typer.testing import CliRunner
 
 import fastgenome as fg
 from fastgenome.cli import app
-from fastgenome.errors import ArgumentError, InputError
-from fastgenome.models import tiny
-from fastgenome.models.transformer import TransformerConfig
+from fastgenome.errors import ArgumentError
 from fastgenome.scoring import window_plan
-from fastgenome.scoring.scorer import Scorer, as_scorer
 from fastgenome.scoring.tracks import check_bigwig
 from fastgenome.scoring.window_plan import WindowOptions
 
 pyBigWig = pytest.importorskip("pyBigWig")
-
-HERE = fg.RunOptions(workers=1)
-# More where the environment asks for them: each is a genome or BED file of its own.
-EXAMPLES = int(os.environ.get("FASTGENOME_ACCOUNTS", "40"))
-COMPLEMENT = str.maketrans("ACGT", "TGCA")
-
-
-def letters(seed: int, length: int, alphabet: str = "ACGT") -> str:
-    return "".join(random.Random(seed).choices(alphabet, k=length))
-
-
-def write_fasta(path: Path, contigs: dict[str, str]) -> Path:
-    path.write_text("".join(f">{name}\n{wrapped(text, 60)}" for name, text in contigs.items()))
-    return path
-
-
-def trained(model: str | None, features: tuple[str, ...], classes: int = 2) -> fg.Predictor:
-    sequences = [letters(seed, 80, "ACGT" if seed % 2 else "AACCGT") for seed in range(60)]
-    labels = [seed % classes for seed in range(60)]
-    return fg.finetune((sequences, labels), model=model, method="probe", features=features)
 
 
 @pytest.fixture(scope="module")
@@ -72,27 +52,12 @@ def of_tiny() -> fg.Predictor:
 
 @pytest.fixture(scope="module")
 def contigs() -> dict[str, str]:
-    return {
-        "chrA": letters(1, 700) + "N" * 90 + letters(2, 333),
-        "short": letters(3, 40),
-        "chrB": letters(4, 505).lower(),
-    }
+    return make_contigs()
 
 
 @pytest.fixture
 def genome(tmp_path: Path, contigs: dict[str, str]) -> Path:
     return write_fasta(tmp_path / "genome.fa", contigs)
-
-
-def defined_windows(length: int, options: WindowOptions) -> list[int]:
-    """Starts of the windows of a contig, one by one."""
-    starts = []
-    for start in range(0, length, options.stride):
-        if start + options.window <= length or (
-            options.edge == "pad" and (not starts or starts[-1] + options.window < length)
-        ):
-            starts.append(start)
-    return starts
 
 
 def defined_scores(
@@ -111,12 +76,6 @@ def defined_scores(
             scores = predictor.predict_proba(chosen).mean(axis=0)
             found.append((name, start, start + len(window), scores))
     return found
-
-
-def read_scores(path: Path, column: str = "probability_1") -> dict[tuple[str, int, int], float]:
-    table = parquet.read_table(path).to_pydict()
-    keys = zip(table["contig"], table["start"], table["end"], strict=True)
-    return dict(zip(keys, table[column], strict=True))
 
 
 @pytest.mark.parametrize("edge", ["skip", "pad"])
@@ -282,65 +241,6 @@ def test_score_genome_scores_regions_and_their_aggregates(
         )
 
 
-@pytest.mark.parametrize("strand", ["forward", "reverse"])
-def test_score_genome_with_context_pools_ranges_of_one_pass(
-    strand: str, tmp_path: Path, of_tiny: fg.Predictor
-) -> None:
-    text = letters(7, 900)
-    genome = write_fasta(tmp_path / "one.fa", {"chr": text})
-    out = tmp_path / "scores.parquet"
-    # One block holds the whole contig, so that its letters are what the model reads.
-    fg.score_genome(of_tiny, genome, out=out, window=60, stride=25, strand=strand, context=1200, run=HERE)
-    model = of_tiny.model
-    assert model is not None
-    read = text if strand == "forward" else text[::-1].translate(COMPLEMENT)
-    with torch.inference_mode():
-        states = torch.cat(model.hidden_states(model.tokenizer([read]), layers="all"), 1).numpy()
-    middles = np.arange(150) * 6 + 3
-    expected = []
-    for start in range(0, 900 - 60 + 1, 25):
-        place = start if strand == "forward" else 900 - start - 60
-        rows = states[(middles >= place) & (middles < place + 60)]
-        gc = [np.mean([letter in "GC" for letter in read[place : place + 60]])]
-        inputs = np.concatenate([rows.mean(axis=0), gc])[None]
-        expected.append(of_tiny.head.outputs(inputs)[0, 1])
-    np.testing.assert_allclose(list(read_scores(out).values()), expected, rtol=1e-4, atol=1e-6)
-
-
-def model_of_single_bases() -> Any:
-    """A model whose first layer knows nothing but a token's own base."""
-    shape = TransformerConfig(vocabulary_size=5, dim=16, layers=1, heads=2, ffn_dim=16)
-    torch.manual_seed(0)
-    return tiny.create(tiny.TinyConfig(transformer=shape, default_layers=(0,)))
-
-
-@pytest.mark.parametrize("edge", ["skip", "pad"])
-@pytest.mark.parametrize("head", ["linear", "forest", "embedding"])
-def test_score_genome_with_context_finds_each_window_in_its_block(
-    head: str, edge: str, tmp_path: Path, contigs: dict[str, str]
-) -> None:
-    contigs = {**contigs, "long": letters(8, 3000)}
-    genome = write_fasta(tmp_path / "genome.fa", contigs)
-    scorer: Any = model_of_single_bases()
-    if head != "embedding":
-        estimator = RandomForestClassifier(5, random_state=0) if head == "forest" else None
-        sequences = [letters(seed, 80, "ACGT" if seed % 2 else "AACCGT") for seed in range(60)]
-        labels = [seed % 2 for seed in range(60)]
-        method = fg.Probe() if estimator is None else fg.Probe(head=estimator)
-        scorer = fg.finetune((sequences, labels), model=scorer, method=method, features=("gc",))
-    found = []
-    for context in (None, 200):
-        out = tmp_path / f"{context}.parquet"
-        fg.score_genome(
-            scorer, genome, out=out, window=60, stride=7, edge=edge, max_n=0.3, context=context, run=HERE
-        )
-        table = parquet.read_table(out)
-        values = np.array(table.column(3).to_pylist(), dtype=np.float32)
-        found.append((table["contig"].to_pylist(), table["start"].to_pylist(), values))
-    assert found[0][:2] == found[1][:2]
-    np.testing.assert_allclose(found[1][2], found[0][2], rtol=1e-4, atol=1e-5)
-
-
 def test_score_genome_writes_embeddings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zarr = pytest.importorskip("zarr")
     monkeypatch.setattr(window_plan, "_SHARD_WINDOWS", 3)
@@ -377,176 +277,6 @@ def test_score_genome_without_any_window_writes_empty_files(
     assert [out.stat().st_size for out in outs[3:]] == [0, 0]
 
 
-bed_line = st.one_of(
-    st.tuples(
-        st.sampled_from(["chrA", "chrB", "short", "none", ""]), st.integers(-5, 1300), st.integers(-5, 1300)
-    ).map(lambda fields: "\t".join(map(str, fields))),
-    st.sampled_from(["#comment", "track name=x", "", "chrA\t5", "chrA 10 300 name", "chrA\t1e2\t9", "\t\t"]),
-)
-
-
-def test_max_n_is_a_share_and_not_a_product(tmp_path: Path, of_gc: fg.Predictor) -> None:
-    # 0.29 * 100 is less than 29 in floating point.
-    genome = write_fasta(tmp_path / "genome.fa", {"a": "A" * 71 + "N" * 29})
-    report = fg.score_genome(of_gc, genome, out=tmp_path / "s.tsv", window=100, max_n=0.29, run=HERE)
-    assert report.windows.n_scored == 1
-
-
-@pytest.mark.parametrize(("max_n", "scored"), [(0.06, 0), (0.1, 1)])
-def test_max_n_does_not_count_what_fills_a_window_up(
-    max_n: float, scored: int, tmp_path: Path, of_gc: fg.Predictor
-) -> None:
-    # 5 of 55 bases, or 9 %, are unknown, and 45 more are missing.
-    genome = write_fasta(tmp_path / "genome.fa", {"a": "A" * 50 + "N" * 5})
-    report = fg.score_genome(
-        of_gc, genome, out=tmp_path / "s.tsv", window=100, edge="pad", max_n=max_n, run=HERE
-    )
-    assert (report.windows.n_in, report.windows.n_scored) == (1, scored)
-
-
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    lines=st.lists(bed_line, max_size=12),
-    edge=st.sampled_from(["skip", "pad"]),
-    max_n=st.sampled_from([0, 0.1, 1]),
-)
-def test_score_genome_accounts_for_every_region(
-    lines: list[str], edge: Any, max_n: float, of_gc: fg.Predictor, tmp_path: Path
-) -> None:
-    folder = tmp_path
-    contigs = {
-        "chrA": letters(1, 700) + "N" * 90 + letters(2, 333),
-        "short": letters(3, 40),
-        "chrB": letters(4, 505),
-    }
-    (folder / "genome.fa.fgi").unlink(missing_ok=True)
-    genome = write_fasta(folder / "genome.fa", contigs)
-    (folder / "r.bed").write_text("\n".join(lines))
-    report = fg.score_genome(
-        of_gc, genome, out=folder / "s.tsv", window=60, stride=25, edge=edge, max_n=max_n,
-        regions=folder / "r.bed", run=HERE,
-    )  # fmt: skip
-    named = [line.split("\t") if "\t" in line else line.split() for line in lines]
-    expected = sum(1 for fields in named if any(fields) and not fields[0].startswith(("#", "track")))
-    records, windows = report.records, report.windows
-    assert records.n_in == expected == records.n_scored + records.n_rejected
-    assert windows.n_in == windows.n_scored + windows.n_rejected
-    rows = (folder / "s.tsv").read_text().splitlines()
-    assert len(rows) - 1 == windows.n_scored
-
-
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    texts=st.lists(st.text("ACGTNacgtnRY", min_size=1, max_size=400), min_size=1, max_size=5),
-    window=st.integers(1, 90),
-    stride=st.integers(1, 120),
-    edge=st.sampled_from(["skip", "pad"]),
-    max_n=st.sampled_from([0, 0.1, 0.5, 1]),
-)
-def test_score_genome_accounts_for_every_window(
-    texts: list[str], window: int, stride: int, edge: Any, max_n: float, of_gc: fg.Predictor, tmp_path: Path
-) -> None:
-    contigs = {f"c{place}": text for place, text in enumerate(texts)}
-    genome = write_fasta(tmp_path / "genome.fa", contigs)
-    (tmp_path / "genome.fa.fgi").unlink(missing_ok=True)
-    report = fg.score_genome(
-        of_gc, genome, out=tmp_path / "s.tsv", window=window, stride=stride, edge=edge, max_n=max_n, run=HERE
-    )
-    options = WindowOptions(window, stride, edge=edge)
-    scored = []
-    for name, text in contigs.items():
-        for start in defined_windows(len(text), options):
-            letters_in = text[start : start + window].upper()
-            unknown = sum(letter not in "ACGT" for letter in letters_in)
-            if Fraction(unknown, len(letters_in)) <= Fraction(str(max_n)):
-                scored.append((name, start, start + len(letters_in)))
-    rows = [line.split("\t") for line in (tmp_path / "s.tsv").read_text().splitlines()[1:]]
-    assert [(row[0], int(row[1]), int(row[2])) for row in rows] == scored
-    total = sum(len(defined_windows(len(text), options)) for text in texts)
-    assert report.windows.n_in == total == len(scored) + report.windows.n_rejected
-    assert report.records.n_in == len(texts)
-    assert report.records.n_scored == len({name for name, _, _ in scored})
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"window": 3}, "at least 4 bases"),
-        ({"stride": 0}, "stride=0"),
-        ({"strand": "up"}, "strand='up'"),
-        ({"edge": "wrap"}, "edge='wrap'"),
-        ({"max_n": 2}, "max_n=2"),
-        ({"context": 70}, "context=70"),
-        ({"context": 600}, "needs a model"),
-        ({"aggregates": ["mean"]}, "need regions="),
-        ({"out": "scores.doc"}, "is not known"),
-        ({"out": []}, "one or more different files"),
-        ({"out": "missing/folder/scores.npy"}, "is not known"),
-        ({"out": "missing/folder/scores.bw"}, "there is no folder"),
-        ({"out": "taken.parquet"}, "not a regular file"),
-        ({"out": "taken.zarr"}, "holds no zarr.json"),
-    ],
-)
-def test_score_genome_refuses_what_does_not_fit(
-    arguments: dict[str, Any], message: str, genome: Path, of_features: fg.Predictor, monkeypatch: Any
-) -> None:
-    monkeypatch.chdir(genome.parent)
-    for name in ("taken.parquet", "taken.zarr"):
-        genome.with_name(name).mkdir()
-        (genome.with_name(name) / "mine.txt").write_text("mine")
-    usual: dict[str, Any] = {"out": "scores.parquet", "window": 60, "run": HERE}
-    with pytest.raises(ArgumentError, match=message):
-        fg.score_genome(of_features, genome, **(usual | arguments))
-    assert not list(genome.parent.glob("scores*"))
-
-
-def test_score_genome_refuses_to_replace_an_input(tmp_path: Path, of_features: fg.Predictor) -> None:
-    genome = write_fasta(tmp_path / "genome.bed", {"a": letters(1, 300)})
-    with pytest.raises(ArgumentError, match="is an input itself"):
-        fg.score_genome(of_features, genome, out=genome, window=60, run=HERE)
-    assert genome.read_text().startswith(">a")
-    regions = tmp_path / "regions.bed"
-    regions.write_text("a\t0\t100\n")
-    with pytest.raises(ArgumentError, match="is an input itself"):
-        fg.score_genome(of_features, genome, out=regions, regions=regions, window=60, run=HERE)
-    assert regions.read_text() == "a\t0\t100\n"
-
-
-def test_scorer_digest_changes_with_what_the_numbers_depend_on(of_tiny: fg.Predictor) -> None:
-    digest = as_scorer(of_tiny).sha256
-    assert Scorer(of_tiny).sha256 == digest
-    assert of_tiny.model is not None
-    weight = next(of_tiny.model.network.parameters())
-    old = weight.data.clone()
-    try:
-        weight.data[0, 0] += 1e-3
-        assert Scorer(of_tiny).sha256 != digest
-    finally:
-        weight.data.copy_(old)
-    assert trained("tiny", ()) is not None
-    assert Scorer(trained("tiny", ())).sha256 != digest
-    assert as_scorer(fg.load("tiny")).sha256 != digest
-
-
-def test_scorer_digest_of_a_forest_is_that_of_every_process(tmp_path: Path) -> None:
-    sequences = [letters(seed, 80) for seed in range(40)]
-    forest = fg.Probe(head=RandomForestClassifier(9, random_state=0))
-    predictor = fg.finetune(
-        (sequences, [i % 2 for i in range(40)]), model=None, method=forest, features=("gc",)
-    )
-    predictor.save(tmp_path / "forest")
-    script = (
-        "import sys\nimport fastgenome as fg\nfrom fastgenome.scoring.scorer import Scorer\n"
-        "print(Scorer(fg.Predictor.load(sys.argv[1], trusted=['sklearn.tree._tree.Tree'])).sha256)"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path / "forest")]
-    digests = {subprocess.run(command, check=True, capture_output=True).stdout for _ in range(2)}
-    assert digests == {Scorer(predictor).sha256.encode() + b"\n"}
-    other = fg.Probe(head=RandomForestClassifier(9, random_state=1))
-    twin = fg.finetune((sequences, [i % 2 for i in range(40)]), model=None, method=other, features=("gc",))
-    assert Scorer(twin).sha256 != Scorer(predictor).sha256
-
-
 def test_score_command_writes_a_report(genome: Path, tmp_path: Path, of_features: fg.Predictor) -> None:
     of_features.save(tmp_path / "predictor")
     out = tmp_path / "scores.parquet"
@@ -570,11 +300,6 @@ def _restored_threads() -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
     assert torch.get_num_threads() == threads
-
-
-def test_score_genome_reports_an_unreadable_genome(tmp_path: Path, of_features: fg.Predictor) -> None:
-    with pytest.raises(InputError, match="there is no file"):
-        fg.score_genome(of_features, tmp_path / "none.fa", out=tmp_path / "s.bw", window=60, run=HERE)
 
 
 MEASURE = """

@@ -1,19 +1,16 @@
-"""Jobs in shards: the same bytes whoever computes them, after every kill and every failed write."""
+"""Jobs in shards: the same bytes whoever computes them, and what a folder of shards may hold."""
 
-import errno
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from sharded_genome import STRIDE, WINDOW, make_place, make_predictor, score, stored_shards, undisturbed_bytes
 
 import fastgenome as fg
 from fastgenome.errors import ArgumentError, CheckpointError
@@ -23,31 +20,10 @@ from fastgenome.scoring.jobs import JobFolder
 
 pytest.importorskip("pyBigWig")
 
-WINDOW, STRIDE = 60, 20
-# Kills at random moments; with more than 3 also one before every step that changes the disk.
-KILLS = int(os.environ.get("FASTGENOME_KILLS", "3"))
-
-
-def make_predictor(folder: Path, model: str | None = None) -> Path:
-    draw = random.Random(3)
-    sequences = ["".join(draw.choices("ACGT" if i % 2 else "AACCGT", k=80)) for i in range(60)]
-    predictor = fg.finetune(
-        (sequences, [i % 2 for i in range(60)]), model=model, method="probe", features=("gc", "kmer")
-    )
-    predictor.save(folder)
-    return folder
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A genome of 9 contigs, and a predictor."""
-    folder = tmp_path_factory.mktemp("job")
-    draw = random.Random(5)
-    with (folder / "genome.fa").open("w") as file:
-        for contig in range(9):
-            file.write(f">c{contig}\n" + "".join(draw.choices("ACGTN", [9, 9, 9, 9, 1], k=2500)) + "\n")
-    make_predictor(folder / "predictor")
-    return folder
+    return make_place(tmp_path_factory.mktemp("job"))
 
 
 @pytest.fixture(autouse=True)
@@ -55,19 +31,9 @@ def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(window_plan, "_SHARD_WINDOWS", 100)
 
 
-def score(place: Path, out: Path | list[Path], **options: Any) -> Any:
-    run = fg.RunOptions(**{"workers": 1, **options})
-    return fg.score_genome(
-        place / "predictor", place / "genome.fa", out=out, window=WINDOW, stride=STRIDE, run=run
-    )
-
-
 @pytest.fixture(scope="module")
 def undisturbed(place: Path) -> bytes:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(window_plan, "_SHARD_WINDOWS", 100)
-        score(place, place / "undisturbed.parquet")
-    return (place / "undisturbed.parquet").read_bytes()
+    return undisturbed_bytes(place)
 
 
 def test_score_genome_in_several_processes_gives_the_same_bytes(
@@ -289,160 +255,6 @@ def test_job_folder_is_shared_by_parts_that_begin_together(
     path.mkdir()
     monkeypatch.setattr(jobs, "check_unused", meanwhile)
     assert JobFolder.of(path, _Dying()).n_shards == 3
-
-
-RUN = """
-import sys
-from pathlib import Path
-from fastgenome.scoring import window_plan
-window_plan._SHARD_WINDOWS = 100
-import fastgenome as fg
-from fastgenome import atomic
-at = int(sys.argv[3])
-calls = 0
-def dying(real):
-    def call(*arguments, **options):
-        global calls
-        calls += 1
-        if calls == at:
-            import os, signal
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*arguments, **options)
-    return call
-if at:
-    import os
-    for name in ("fsync", "replace", "unlink", "rmdir"):
-        setattr(os, name, dying(getattr(os, name)))
-place, out = Path(sys.argv[1]), Path(sys.argv[2])
-fg.score_genome(place / "predictor", place / "genome.fa", out=[out, out.with_suffix(".bw")], window=60,
-                stride=20, run=fg.RunOptions(workers=1))
-"""
-
-
-def in_process(place: Path, out: Path, at: int = 0) -> subprocess.Popen[bytes]:
-    """A run in a process of its own, which kills itself at the `at`-th step that changes the disk."""
-    return subprocess.Popen(
-        [sys.executable, "-c", RUN, str(place), str(out), str(at)], stderr=subprocess.DEVNULL
-    )
-
-
-@pytest.mark.parametrize("at", range(1, 120) if KILLS > 3 else [2, 8, 21, 52, 57, 70])
-def test_score_genome_survives_a_kill_at_any_step(
-    at: int, place: Path, tmp_path: Path, undisturbed: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "killed.parquet"
-    process = in_process(place, out, at)
-    assert process.wait(120) in (-signal.SIGKILL, 0)
-    if out.exists():
-        assert out.read_bytes() == undisturbed
-    before = {int(name[6:12]) for name in stored_shards(out)}
-    stored, real = [], JobFolder.store
-
-    def store(self: JobFolder, shard: int, result: Any) -> None:
-        stored.append(shard)
-        real(self, shard, result)
-
-    monkeypatch.setattr(JobFolder, "store", store)
-    report = score(place, [out, out.with_suffix(".bw")])
-    assert out.read_bytes() == undisturbed
-    # What was stored with its entry is not computed again.
-    assert stored == ([] if report.earlier else sorted(set(range(12)) - before))
-
-
-def stored_shards(out: Path) -> list[str]:
-    return [path.name for path in out.with_name(out.name + ".shards").glob("shard-*.json")]
-
-
-@pytest.mark.parametrize("seed", range(KILLS))
-def test_score_genome_survives_a_kill_at_a_random_moment(
-    seed: int, place: Path, tmp_path: Path, undisturbed: bytes
-) -> None:
-    out = tmp_path / "killed.parquet"
-    process = in_process(place, out)
-    time.sleep(random.Random(seed).uniform(1, 5))
-    process.kill()
-    process.wait()
-    score(place, [out, out.with_suffix(".bw")])
-    assert out.read_bytes() == undisturbed
-
-
-@pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_score_genome_never_leaves_a_file_that_looks_complete(
-    step: str, place: Path, tmp_path: Path, undisturbed: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = getattr(os, step)
-    for failing in range(1, 70):
-        folder = tmp_path / str(failing)
-        folder.mkdir()
-        calls = 0
-
-        def fail(*arguments: Any, failing: int = failing) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls == failing:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return real(*arguments)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, step, fail)
-            failed = False
-            with suppress(OSError):
-                failed = True
-                score(place, [folder / "s.parquet", folder / "s.bw"])
-                failed = False
-        assert failed == (calls >= failing)
-        if not failed:
-            break
-        for path in (folder / "s.parquet",):
-            assert not path.exists() or path.read_bytes() == undisturbed
-        score(place, [folder / "s.parquet", folder / "s.bw"])
-        assert (folder / "s.parquet").read_bytes() == undisturbed
-    else:
-        pytest.fail("no run ended well")
-
-
-LIMITED = """
-import resource, sys
-from pathlib import Path
-import fastgenome as fg
-from fastgenome.scoring import window_plan
-window_plan._SHARD_WINDOWS = 100
-place, out = Path(sys.argv[1]), Path(sys.argv[2])
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), -1))
-fg.score_genome(place / "predictor", place / "genome.fa", out=out, window=60, stride=20,
-                run=fg.RunOptions(workers=1, folder=Path(sys.argv[4])))
-"""
-
-
-@pytest.mark.parametrize("ending", [".parquet", ".bw", ".bedgraph", ".bedgraph.gz", ".bed", ".tsv.gz"])
-def test_score_genome_whose_writes_fail_leaves_no_output(
-    ending: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = tmp_path / f"whole{ending}"
-    score(place, whole)
-    size = whole.stat().st_size
-    shards = tmp_path / "shards"
-    with monkeypatch.context() as patch:
-        patch.setattr(JobFolder, "remove", lambda self: None)
-        # Shards are there already, so that only the output meets the limit.
-        score(place, tmp_path / f"first{ending}", folder=shards)
-    for limit in (size // 2, size - 1):
-        out = tmp_path / f"{limit}{ending}"
-        command = [sys.executable, "-c", LIMITED, str(place), str(out), str(limit), str(shards)]
-        run = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        assert run.returncode != 0, limit
-        assert "File too large" in run.stderr or "could not be written to its end" in run.stderr, run.stderr
-        assert not out.exists()
-        assert not [path for path in tmp_path.iterdir() if path.name.endswith(".partial")]
-
-
-def test_score_genome_in_a_read_only_folder_fails_before_any_work(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "access", lambda *arguments: False)
-    with pytest.raises(ArgumentError, match="no permission to write"):
-        score(place, tmp_path / "scores.parquet")
-    assert not list(tmp_path.iterdir())
 
 
 def test_shards_hold_the_rows_of_their_windows(
