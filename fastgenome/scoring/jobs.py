@@ -214,6 +214,9 @@ class JobFolder:
             found = json.loads((path / _JOB).read_text(encoding="utf-8"))
             if found == {**settings, "format": _FORMAT, "shards": found.get("shards")}:
                 cls(path, "", 0).remove()
+        with suppress(OSError):
+            # Empty, where only this was missing.
+            path.rmdir()
 
     def _bytes(self, shard: int) -> bytes:
         entry = self._entry(shard)
