@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+from joblib import cpu_count
 from kills import Ended, Nursery, Run
 
 KILLED = -9
@@ -34,7 +35,7 @@ class Jobs:
 
     def __init__(self, nursery: Nursery, place: Path) -> None:
         self.nursery, self.place = nursery, place
-        self._known: dict[tuple[str, int], Undisturbed] = {}
+        self._known: dict[tuple[str, int | None], Undisturbed] = {}
 
     def run(self, job: str, folder: Path, name: str, **how: object) -> tuple[Ended, Log]:
         """A run whose log has a name; its outputs lie in the folder's `out`."""
@@ -44,18 +45,18 @@ class Jobs:
         assert ended.left == []
         return ended, read_log(log)
 
-    def undisturbed(self, job: str, workers: int = 1) -> Undisturbed:
+    def undisturbed(self, job: str, workers: int | None = 1) -> Undisturbed:
         if (job, workers) not in self._known:
             folder = self.place / f"undisturbed-{job}-{workers}"
             folder.mkdir()
-            ended, log = self.run(job, folder, "run", workers=workers)
+            ended, log = self.run(job, folder, "run", **run_by(workers))
             assert ended.status == 0, errors(folder)
             assert log.begun
             found = Undisturbed(outputs(folder / "out"), account(folder / "out"), log, ended)
             self._known[job, workers] = found
         return self._known[job, workers]
 
-    def killed(self, job: str, folder: Path, seed: int, workers: int) -> Log:
+    def killed(self, job: str, folder: Path, seed: int, workers: int | None) -> Log:
         """A run that is killed at a random moment."""
         draw, usual = random.Random(f"{job} {workers} {seed}"), self.undisturbed(job, workers).ended
         computing = seed % 4 > 0
@@ -63,7 +64,7 @@ class Jobs:
         for _ in range(20):
             seconds = draw.uniform(0, most)
             ended, log = self.run(
-                job, folder, "killed", workers=workers, seconds=seconds, computing=computing
+                job, folder, "killed", seconds=seconds, computing=computing, **run_by(workers)
             )
             if ended.status == KILLED:
                 return log
@@ -73,20 +74,28 @@ class Jobs:
             most *= 0.8
         raise AssertionError("every run ended before it was killed")
 
-    def check_resumed(self, job: str, folder: Path, killed: Log, *, workers: int, resumed: int) -> None:
+    def check_resumed(
+        self, job: str, folder: Path, killed: Log, *, workers: int | None, resumed: int | None
+    ) -> None:
         """What has to hold after a kill, and after the run that follows it."""
         out, usual = folder / "out", self.undisturbed(job)
         assert_nothing_looks_complete_that_is_not(out, usual)
         stored, complete = stored_shards(out), (out / "s.parquet.report.json").exists()
         if not complete:
-            # Of several processes what each was at; of one what it computed, and what was being written.
-            assert len(set(killed.begun) - stored) <= max(2, workers)
-        ended, log = self.run(job, folder, "resumed", workers=resumed)
+            # Of the job's own process what it computed and what was being written, of others one each.
+            most = cpu_count() + 2 if workers is None else max(2, workers)
+            assert len(set(killed.begun) - stored) <= most
+        ended, log = self.run(job, folder, "resumed", **run_by(resumed))
         assert ended.status == 0, errors(folder)
         assert sorted(log.begun) == ([] if complete else sorted(set(usual.log.begun) - stored))
         assert outputs(out) == usual.files
         assert account(out) == usual.account
         assert not (out / "s.parquet.shards").exists()
+
+
+def run_by(workers: int | None) -> dict[str, object]:
+    """How a job is computed by so many processes, or by its own one and then by as many as it chooses."""
+    return {"workers": workers} if workers else {"workers": None, "alone": 0.1, "pause": 0.05}
 
 
 def read_log(path: Path) -> Log:

@@ -46,7 +46,8 @@ class Run:
         place: folder that `make_place` filled.
         out: folder for the outputs, made where it is missing.
         log: file to which every process writes which shards it begins and ends.
-        workers: processes that compute.
+        workers: processes that compute; None to let the job choose, which then begins in its own process.
+        alone: seconds after which such a job goes to other processes, too.
         step: it kills itself before its so manieth step of `STEPS`, from 1.
         step_of_worker: each worker process does so.
         seconds: after which it is killed.
@@ -62,7 +63,8 @@ class Run:
     place: str
     out: str
     log: str
-    workers: int = 1
+    workers: int | None = 1
+    alone: float = 5.0
     step: int | None = None
     step_of_worker: int | None = None
     seconds: float | None = None
@@ -113,7 +115,8 @@ def command(run: Run) -> list[str]:
     """The arguments of `fastgenome`."""
     place, out = Path(run.place), Path(run.out)
     saved = {"genome": "predictor", "forest": "forest"}.get(run.job, "of_variants")
-    arguments = [*JOBS[run.job], "--predictor", str(place / saved), "--workers", str(run.workers)]
+    arguments = [*JOBS[run.job], "--predictor", str(place / saved)]
+    arguments += [] if run.workers is None else ["--workers", str(run.workers)]
     arguments = [part.replace("PLACE", run.place) for part in arguments]
     return [*arguments, "--no-emissions", *(f"-o{out / name}" for name in OUTPUTS[run.job])]
 
@@ -144,7 +147,7 @@ def _run(run: Run) -> int:
     os.environ[LOG], os.environ[PAUSE] = run.log, str(run.pause)
     if run.step_of_worker is not None:
         os.environ[STEP_OF_WORKER] = str(run.step_of_worker)
-    window_plan._SHARD_WINDOWS, allele_table._SHARD_ALLELES = 100, 16
+    window_plan._SHARD_WINDOWS, allele_table._SHARD_ALLELES, engines._SECONDS_ALONE = 100, 16, run.alone
     compute_shards = engines.compute_shards
     engines.compute_shards = lambda work, *rest, **options: compute_shards(Logged(work), *rest, **options)
     out = Path(run.out)

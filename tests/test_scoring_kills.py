@@ -48,6 +48,14 @@ def test_jobs_of_two_processes_survive_a_kill_at_a_random_moment(
     runs.check_resumed(job, tmp_path, log, workers=2, resumed=1 + seed % 2)
 
 
+@pytest.mark.parametrize("seed", range(SLOW_KILLS))
+def test_jobs_that_go_to_processes_survive_a_kill_at_a_random_moment(
+    seed: int, runs: Jobs, tmp_path: Path
+) -> None:
+    log = runs.killed("genome", tmp_path, seed + 1, workers=None)
+    runs.check_resumed("genome", tmp_path, log, workers=None, resumed=1 if seed % 2 else None)
+
+
 @pytest.mark.parametrize("job", ["genome", "variants"])
 def test_workers_end_with_the_job_that_is_killed(job: str, runs: Jobs, tmp_path: Path) -> None:
     # `run` looks for what is left; each worker would take minutes for its shard.
