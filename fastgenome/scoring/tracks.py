@@ -140,11 +140,14 @@ def _bigwig(
     span = min(options.stride, options.window)
     covered = 0
 
-    def add(*entries: Any, **fields: Any) -> None:
+    def tried(call: Callable[..., Any], *arguments: Any, **fields: Any) -> Any:
         try:
-            file.addEntries(*entries, **fields)
+            return call(*arguments, **fields)
         except (RuntimeError, SystemError) as error:
             raise _unfinished(path) from error
+
+    def add(*entries: Any, **fields: Any) -> None:
+        tried(file.addEntries, *entries, **fields)
 
     def write(windows: ScoredWindows, bins: Bins, values: NDArray[np.float32]) -> None:
         nonlocal covered
@@ -162,9 +165,9 @@ def _bigwig(
         covered += int((bins.ends - bins.starts)[bins.drawn].sum())
 
     with atomic_path(path) as hidden:
-        file = pyBigWig.open(str(hidden), "w")
+        file = tried(pyBigWig.open, str(hidden), "w")
         try:
-            file.addHeader(list(zip(genome.names, genome.lengths.tolist(), strict=True)))
+            tried(file.addHeader, list(zip(genome.names, genome.lengths.tolist(), strict=True)))
             yield write
         finally:
             file.close()
