@@ -113,16 +113,16 @@ def _prepare(
     if picture is not None:
         _check_picture(region, scorer)
     return AlleleJob(
-        scorer,
-        opened,
-        options,
-        {"region": str(region), **genome_digests(opened)},
-        partial(_changes, opened, region, contigs),
-        contigs,
-        {"files": [str(path) for path in (*written, rejected)]},
-        paths[0],
-        rejected,
-        partial(_write, paths, picture, region),
+        scorer=scorer,
+        genome=opened,
+        options=options,
+        source={"region": str(region), **genome_digests(opened)},
+        variants=partial(_changes, opened, region, contigs),
+        contigs=contigs,
+        outputs={"files": [str(path) for path in (*written, rejected)]},
+        first_output=paths[0],
+        rejects=rejected,
+        write=partial(_write, paths, picture, region),
     )
 
 

@@ -121,20 +121,20 @@ def _prepare(
         with open_lines(variants) as (header, _):
             check_free(fields, header)
     return AlleleJob(
-        scorer,
-        opened,
-        options,
-        {"variants": file_sha256(variants), **genome_digests(opened)},
-        partial(read_variants, variants),
-        ContigNames(opened.names, declared_contigs(variants)),
-        {
+        scorer=scorer,
+        genome=opened,
+        options=options,
+        source={"variants": file_sha256(variants), **genome_digests(opened)},
+        variants=partial(read_variants, variants),
+        contigs=ContigNames(opened.names, declared_contigs(variants)),
+        outputs={
             "files": [str(path) for path in (*paths, rejected)],
             "info_prefix": prefix,
             "max_ref_mismatch": options.max_ref_mismatch,
         },
-        paths[0],
-        rejected,
-        partial(_write, paths, variants, fields),
+        first_output=paths[0],
+        rejects=rejected,
+        write=partial(_write, paths, variants, fields),
     )
 
 
