@@ -178,3 +178,8 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def unfinished(path: Path) -> OSError:
+    """The error for a file whose writer failed without saying why."""
+    return OSError(f"{path} could not be written to its end; is the disk full?")

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fastgenome.atomic import atomic_file, atomic_path
+from fastgenome.atomic import atomic_file, atomic_path, unfinished
 from fastgenome.errors import ArgumentError, MissingExtraError
 from fastgenome.genome import Genome
 from fastgenome.scoring.scored_windows import ScoredWindows
@@ -144,7 +144,7 @@ def _bigwig(
         try:
             return call(*arguments, **fields)
         except (RuntimeError, SystemError) as error:
-            raise _unfinished(path) from error
+            raise unfinished(path) from error
 
     def add(*entries: Any, **fields: Any) -> None:
         tried(file.addEntries, *entries, **fields)
@@ -195,11 +195,7 @@ def check_bigwig(hidden: Path, path: Path, covered: int) -> None:
         with pyBigWig.open(str(hidden)) as written:
             whole = int(written.header()["nBasesCovered"]) == covered
     if not whole:
-        raise _unfinished(path)
-
-
-def _unfinished(path: Path) -> OSError:
-    return OSError(f"{path} could not be written to its end; is the disk full?")
+        raise unfinished(path)
 
 
 def _import_pybigwig() -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastgenome.atomic import atomic_file, atomic_path
+from fastgenome.atomic import atomic_file, atomic_path, unfinished
 from fastgenome.bgzf import BgzfFile, BgzfWriter
 from fastgenome.errors import InputError
 from fastgenome.records import Rejection
@@ -185,6 +185,8 @@ def _convert_to_bcf(
             try:
                 bcftools.view("--no-version", "-Ob", "-o", str(hidden), file.name, catch_stdout=False)
             except pysam.SamtoolsError as error:
+                if "close failed" in str(error) or "cannot write" in str(error):
+                    raise unfinished(path) from error
                 raise InputError(
                     f"{str(source)!r} cannot be written as BCF: {error}; write .vcf.gz"
                 ) from error
