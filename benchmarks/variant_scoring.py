@@ -35,6 +35,7 @@ BEGIN, END = (
 )
 
 WINDOW, VARIANTS = 300, 4000
+BEFORE = (WINDOW - 1) // 2  # bases of a window before a substitution
 LOOP, TOGETHER = "loop of predict, an allele at a time", "predict, all windows at once"
 # Variants of which a loop of predictions is timed, since it is slow.
 LOOPED = 400
@@ -68,9 +69,8 @@ def loops(
     """The difference of both alleles' scores, mean of both strands: a call for each, or one for all."""
     pairs = []
     for name, place, _, alt in variants[:LOOPED]:
-        start = place - WINDOW // 2
-        letters = genome.fetch(name, start, start + WINDOW).upper()
-        pairs += [letters, letters[: WINDOW // 2] + alt + letters[WINDOW // 2 + 1 :]]
+        letters = genome.fetch(name, place - BEFORE, place - BEFORE + WINDOW).upper()
+        pairs += [letters, letters[:BEFORE] + alt + letters[BEFORE + 1 :]]
     windows = [text for letters in pairs for text in (letters, letters[::-1].translate(_COMPLEMENT))]
 
     def difference(scores: Any) -> Any:
