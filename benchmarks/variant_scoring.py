@@ -1,17 +1,14 @@
 """Scoring of variants, beside a loop of predictions: `python benchmarks/variant_scoring.py`.
 
 A probe on tiny and features, trained on the histone mark H3, scores both alleles of random substitutions of
-the yeast genome in windows of 300 bp on both strands. The ways in turn, medians of the rounds. Figures go to
-results/variant_scoring.json and, as a table, to docs/variant_scoring.md (some minutes; leave the machine
-alone). `--render` writes the table anew from the stored results.
+the yeast genome in windows of 300 bp on both strands. The ways in turn, medians of the rounds. Prints a table
+(some minutes; leave the machine alone).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as parquet
-import torch
 from genome_scoring import predictors, timed
-from pages import write_between
 
 import fastgenome as fg
 from fastgenome.genome import Genome
@@ -120,8 +115,7 @@ def measure(data: Path, rounds: int) -> dict[str, Any]:
         seconds, given = timed(ways, rounds)
         np.testing.assert_allclose(given["score_variants"][:LOOPED], given[TOGETHER], atol=4e-3)
         np.testing.assert_allclose(given["score_variants"][:LOOPED], given[LOOP], atol=4e-3)
-        machine = {"processor": platform.processor(), "cores": os.cpu_count(), "torch": torch.__version__}
-        return {"machine": machine, "variants": VARIANTS, "looped": LOOPED, "seconds": seconds}
+        return {"variants": VARIANTS, "looped": LOOPED, "seconds": seconds}
 
 
 def alleles_per_second(results: dict[str, Any], name: str) -> float:
@@ -145,11 +139,8 @@ def main() -> None:
     data = Path(os.environ.get("FASTGENOME_DATA", HERE.parent / ".." / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=data)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--render", action="store_true", help="write the table from the stored results")
     options = parser.parse_args()
-    if not options.render:
-        RESULTS.write_text(json.dumps(measure(options.data, options.rounds), indent=2) + "\n")
-    write_between(PAGE, BEGIN, END, render(json.loads(RESULTS.read_text())))
+    print(render(measure(options.data, options.rounds)))
 
 
 if __name__ == "__main__":

@@ -49,11 +49,11 @@ def test_window_plan_gives_small_jobs_small_shards(bases: int, with_model: bool)
     counts = [sum(piece.windows for piece in plan.pieces(shard)) for shard in range(plan.n_shards)]
     assert sum(counts) == plan.windows
     assert len(set(counts[:-1])) <= 1
-    least = 256 if with_model else 4096
+    least, most = (256, 8192) if with_model else (16384, 32768)
     assert max(counts) <= max(least, -(-plan.windows // 32))
-    assert max(counts) <= 8192
-    assert plan.n_shards <= max(32, plan.windows // 8192 + 1)
-    if 8192 * 32 >= plan.windows >= 32 * least:
+    assert max(counts) <= most
+    assert plan.n_shards <= max(32, plan.windows // most + 1)
+    if most * 32 >= plan.windows >= 32 * least:
         assert plan.n_shards in (31, 32)
 
 

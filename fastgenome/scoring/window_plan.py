@@ -15,12 +15,13 @@ Edge = Literal["skip", "pad"]
 Strand = Literal["forward", "reverse", "both"]
 
 # A shard is what a killed job repeats at most: some seconds of a small model, minutes of a large one. Small
-# jobs have smaller ones, so that several processes can share them; features alone are computed sooner than a
-# small shard is written.
-_SHARD_WINDOWS = 1 << 13
+# jobs have smaller ones, so that several processes can share them; but features alone are computed sooner
+# than a small shard is written.
+_SHARD_WINDOWS = 1 << 15
 _SHARD_BASES = 10_000_000
 _SHARDS = 32
-_LEAST_WINDOWS, _LEAST_OF_FEATURES = 1 << 8, 1 << 12
+_LEAST_OF_FEATURES = 1 << 14
+_LEAST_OF_MODEL, _MOST_OF_MODEL = 1 << 8, 1 << 13
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,9 @@ class WindowPlan:
         self.counts = options.count(np.asarray(lengths, dtype=np.int64))
         self._first = np.concatenate([[0], np.cumsum(self.counts)])
         self.windows = int(self._first[-1])
-        least = _LEAST_WINDOWS if with_model else _LEAST_OF_FEATURES
-        wanted = max(least, -(-self.windows // _SHARDS))
+        wanted = max(_LEAST_OF_MODEL if with_model else _LEAST_OF_FEATURES, -(-self.windows // _SHARDS))
+        if with_model:
+            wanted = min(wanted, _MOST_OF_MODEL)
         self._per_shard = max(1, min(_SHARD_WINDOWS, _SHARD_BASES // options.window, wanted))
         self.n_shards = -(-self.windows // self._per_shard)
 
