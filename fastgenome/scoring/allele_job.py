@@ -7,12 +7,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastgenome._version import __version__
 from fastgenome.atomic import check_output_file
 from fastgenome.errors import ArgumentError
-from fastgenome.genome import Genome
+from fastgenome.genome import Genome, open_genome
 from fastgenome.scoring.accounts import Account
 from fastgenome.scoring.allele_checks import REASONS, AlleleChecks
 from fastgenome.scoring.allele_scores import AlleleWork, allele_settings, figure_names
@@ -21,10 +21,14 @@ from fastgenome.scoring.contig_names import ContigNames
 from fastgenome.scoring.genome_outputs import same_file
 from fastgenome.scoring.jobs import JobFolder, RunOptions, run_job
 from fastgenome.scoring.reports import Report, digests_of, output_paths
-from fastgenome.scoring.scorer import Scorer
+from fastgenome.scoring.scorer import Scorer, as_scorer
 from fastgenome.scoring.variant_files import TABLE_ENDINGS, first_rejections, write_rejects
 from fastgenome.scoring.window_plan import Strand
 from fastgenome.variants import Variant
+
+if TYPE_CHECKING:
+    from fastgenome.models.model import Model
+    from fastgenome.prediction import Predictor
 
 
 @dataclass(frozen=True)
@@ -212,6 +216,15 @@ def _account(table: AlleleTable, shards: JobFolder) -> Account:
     rejections = first_rejections(table.tables()) if found.reasons else []
     scored = shards.counts().get("scored", 0)
     return Account(sum(found.alleles), scored, dict(found.reasons), rejections).check()
+
+
+def opened_inputs(
+    source: Predictor | Model | Scorer | str | Path, genome: Genome | str | Path, window: int
+) -> tuple[Scorer, Genome]:
+    """The scorer and the genome that arguments stand for; ArgumentError for windows that cannot be scored."""
+    scorer = source if isinstance(source, Scorer) else as_scorer(source)
+    scorer.check_window(window)
+    return scorer, genome if isinstance(genome, Genome) else open_genome(genome)
 
 
 def check_outputs(paths: Iterable[Path], endings: Iterable[str], sources: Iterable[Path]) -> None:

@@ -15,11 +15,10 @@ from fastgenome.scoring.jobs import Shard
 from fastgenome.scoring.scorer import Scorer, Scores
 from fastgenome.scoring.variant_windows import AlleleWindows, Change, fetch_windows
 from fastgenome.scoring.window_plan import Strand
+from fastgenome.scoring.window_scores import other_strand
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 
 def figure_names(columns: Sequence[str]) -> tuple[str, ...]:
@@ -45,7 +44,7 @@ def allele_figures(scorer: Scorer, windows: AlleleWindows, strand: Strand) -> ND
     if n and strand != "reverse":
         strands.append(scorer.scores(list(places)))
     if n and strand != "forward":
-        strands.append(scorer.scores([letters.translate(_COMPLEMENT)[::-1] for letters in places]))
+        strands.append(scorer.scores([other_strand(letters) for letters in places]))
     if not n:
         return np.empty((0, len(figure_names(scorer.columns))), dtype=np.float32)
     if not scorer.columns:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastgenome.errors import ArgumentError
-from fastgenome.genome import Genome, open_genome
+from fastgenome.genome import Genome
 from fastgenome.regions import Region, parse_region
 from fastgenome.scoring.allele_job import (
     AlleleJob,
     AlleleOptions,
     VariantReport,
     check_outputs,
+    opened_inputs,
     rejects_path,
 )
 from fastgenome.scoring.allele_scores import figure_names
@@ -30,7 +31,7 @@ from fastgenome.scoring.saturation_picture import (
     drawn_figures,
     import_figure,
 )
-from fastgenome.scoring.scorer import Scorer, as_scorer
+from fastgenome.scoring.scorer import Scorer
 from fastgenome.scoring.variant_files import TABLE_ENDINGS, write_table
 from fastgenome.scoring.window_plan import Strand
 from fastgenome.variants import Variant
@@ -99,9 +100,7 @@ def _prepare(
     options: AlleleOptions,
 ) -> AlleleJob:
     """Check all arguments."""
-    scorer = source if isinstance(source, Scorer) else as_scorer(source)
-    scorer.check_window(options.window)
-    opened = genome if isinstance(genome, Genome) else open_genome(genome)
+    scorer, opened = opened_inputs(source, genome, options.window)
     check_outputs(paths, TABLE_ENDINGS, (opened.path,))
     written = paths
     if picture is not None:

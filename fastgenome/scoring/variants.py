@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastgenome.genome import Genome, open_genome
+from fastgenome.genome import Genome
 from fastgenome.scoring.allele_job import (
     AlleleJob,
     AlleleOptions,
     VariantReport,
     check_outputs,
+    opened_inputs,
     rejects_path,
 )
 from fastgenome.scoring.allele_scores import figure_names
@@ -21,7 +22,7 @@ from fastgenome.scoring.contig_names import ContigNames
 from fastgenome.scoring.genome_work import genome_digests
 from fastgenome.scoring.jobs import JobFolder, RunOptions, file_sha256
 from fastgenome.scoring.reports import output_paths, run_to_report
-from fastgenome.scoring.scorer import Scorer, as_scorer
+from fastgenome.scoring.scorer import Scorer
 from fastgenome.scoring.variant_fields import InfoField, check_free, info_fields
 from fastgenome.scoring.variant_files import (
     TABLE_ENDINGS,
@@ -109,9 +110,7 @@ def _prepare(
     options: AlleleOptions,
 ) -> AlleleJob:
     """Check all arguments."""
-    scorer = source if isinstance(source, Scorer) else as_scorer(source)
-    scorer.check_window(options.window)
-    opened = genome if isinstance(genome, Genome) else open_genome(genome)
+    scorer, opened = opened_inputs(source, genome, options.window)
     inputs = (variants, opened.path)
     check_outputs(paths, (*VCF_ENDINGS, *TABLE_ENDINGS), inputs)
     rejected = rejects_path(rejects, paths, inputs)

@@ -62,6 +62,11 @@ def reverse_complement(letters: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return _COMPLEMENT[letters[::-1]]
 
 
+def other_strand(text: str) -> str:
+    """`reverse_complement` of a text."""
+    return text[::-1].translate(_OTHER_STRAND)
+
+
 def mean_of_strands(scores: Sequence[Scores]) -> Scores:
     """The mean of the scores (n, dim) of one strand or two."""
     return np.asarray(np.mean(scores, axis=0, dtype=np.float32))
@@ -107,7 +112,7 @@ class SeparateWindows:
             starts = (np.flatnonzero(part.wanted) * stride).tolist()
             texts += [text[start : start + window] for start in starts]
         if reverse:
-            texts = [text[::-1].translate(_OTHER_STRAND) for text in texts]
+            texts = [other_strand(text) for text in texts]
         return texts, np.concatenate(features)
 
 
