@@ -94,6 +94,28 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastgenome.scoring.allele_table._SHARD_ALLELES", 16)
 
 
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a genome of 12 small shards, and a predictor."""
+    from sharded_genome import make_place
+
+    return make_place(tmp_path_factory.mktemp("job"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(place: Path) -> bytes:
+    """What scoring that genome writes when nothing disturbs it."""
+    from sharded_genome import undisturbed_bytes
+
+    return undisturbed_bytes(place)
+
+
+@pytest.fixture
+def small_genome_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs over genomes have several shards."""
+    monkeypatch.setattr("fastgenome.scoring.window_plan._SHARD_WINDOWS", 100)
+
+
 @pytest.fixture
 def rows() -> Rows:
     """Scores of two contigs."""

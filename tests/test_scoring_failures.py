@@ -9,28 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sharded_genome import make_place, score, undisturbed_bytes
+from sharded_genome import score
 
 from fastgenome.errors import ArgumentError
-from fastgenome.scoring import window_plan
 from fastgenome.scoring.jobs import JobFolder
 
 pytest.importorskip("pyBigWig")
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_place(tmp_path_factory.mktemp("job"))
-
-
-@pytest.fixture(autouse=True)
-def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(window_plan, "_SHARD_WINDOWS", 100)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(place: Path) -> bytes:
-    return undisturbed_bytes(place)
+pytestmark = pytest.mark.usefixtures("small_genome_shards")
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])

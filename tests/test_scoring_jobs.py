@@ -10,30 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sharded_genome import STRIDE, WINDOW, make_place, make_predictor, score, stored_shards, undisturbed_bytes
+from sharded_genome import STRIDE, WINDOW, make_predictor, score, stored_shards
 
 import fastgenome as fg
 from fastgenome.errors import ArgumentError, CheckpointError
-from fastgenome.scoring import engines, jobs, window_plan
+from fastgenome.scoring import engines, jobs
 from fastgenome.scoring.engines import WorkerError
 from fastgenome.scoring.jobs import JobFolder
 
 pytest.importorskip("pyBigWig")
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_place(tmp_path_factory.mktemp("job"))
-
-
-@pytest.fixture(autouse=True)
-def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(window_plan, "_SHARD_WINDOWS", 100)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(place: Path) -> bytes:
-    return undisturbed_bytes(place)
+pytestmark = pytest.mark.usefixtures("small_genome_shards")
 
 
 def test_score_genome_in_several_processes_gives_the_same_bytes(
