@@ -3,7 +3,9 @@
 torchrun starts this file itself as the script of both processes.
 """
 
+import atexit
 import csv
+import importlib
 import os
 import runpy
 import signal
@@ -12,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -205,7 +208,40 @@ def resume_and_fail(folder: Path) -> None:
     runpy.run_module("fastgenome", run_name="__main__")
 
 
-JOBS = {"whole": tune_whole, "killed": tune_until_killed, "resumed": resume_and_fail}
+HELD_GROUPS: list[Any] = []
+
+
+def exchange_and_end(folder: Path, held: bool) -> None:
+    """Exchange objects last of all, by threads that hardly get a core."""
+    processes = launched_processes(torch.device("cpu"))
+    importlib.import_module("torch._dynamo")
+    # As the caches of FSDP do; else as DDP's modules do.
+    groups = HELD_GROUPS if held else []
+    groups += [torch.distributed.group.WORLD, groups]
+    for thread in threads_of_gloo():
+        os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+    for _ in range(3):
+        processes.by_first(lambda: list(range(1000)))
+
+
+def threads_of_gloo() -> list[int]:
+    tasks = Path("/proc/self/task")
+    named = [(int(task), (tasks / task / "comm").read_text()) for task in os.listdir(tasks)]
+    return [task for task, name in named if name.startswith("pt_gloo")]
+
+
+def exchange_and_count(folder: Path) -> None:
+    atexit.register(lambda: (folder / f"gloo-{RANK}.txt").write_text(str(len(threads_of_gloo()))))
+    exchange_and_end(folder, held=False)
+
+
+JOBS = {
+    "whole": tune_whole,
+    "killed": tune_until_killed,
+    "resumed": resume_and_fail,
+    "joined": exchange_and_count,
+    "held": partial(exchange_and_end, held=True),
+}
 
 # The part that starts them.
 
@@ -350,6 +386,20 @@ def test_killed_processes_resume_bit_for_bit(folder: Path) -> None:
             assert all(same(*pair) for pair in zip(unbroken[0].states[step:], broken[0].states, strict=True))
             assert torch.equal(unbroken[1], broken[1])
         assert same_tensors(folder / f"{name}-0", folder / f"{name}-broken-0")
+
+
+@pytest.mark.parametrize("job", ["joined", "held"])
+def test_threads_of_gloo_end_first(tmp_path: Path, job: str) -> None:
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    try:
+        result = launched(job, tmp_path)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert result.returncode == 0, result.stderr[-3000:]
+    if job == "joined":
+        assert [(tmp_path / f"gloo-{rank}.txt").read_text() for rank in (0, 1)] == ["0", "0"]
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 8])

@@ -8,8 +8,11 @@ first process alone writes; with DDP it alone evaluates, with FSDP all do.
 from __future__ import annotations
 
 import atexit
+import gc
+import importlib
 import os
 import pickle
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
@@ -65,12 +68,21 @@ def _meet(device_type: str) -> Processes:
                 f"ACCELERATE_USE_{name}: tuning runs with DDP or FSDP; launch it for one of these"
             )
     on_cpu = device_type == "cpu"
+    # Imported while there is a group, this module would hold it for good, as a default argument.
+    importlib.import_module("torch.distributed.nn.functional")
     # Objects travel by gloo: a checkpoint needs no room on the GPU.
     backend = "gloo" if on_cpu else "cpu:gloo,cuda:nccl"
     state = PartialState(cpu=on_cpu, backend=backend, timeout=_PATIENCE)
-    # Threads of the backend that still run when the interpreter ends can abort the process.
-    atexit.register(state.destroy_process_group)
+    atexit.register(_leave_group, state)
     return Processes(state)
+
+
+def _leave_group(state: Any) -> None:
+    """Destroy the group, of which a thread that drops a tensor while the interpreter ends aborts the process."""
+    gc.collect()
+    state.destroy_process_group()
+    # The threads are joined by now, unless FSDP's caches hold the group; dropping tensors takes no longer.
+    time.sleep(0.2)
 
 
 def _is_set(variable: str) -> bool:
