@@ -78,7 +78,7 @@ def _meet(device_type: str) -> Processes:
 
 
 def _leave_group(state: Any) -> None:
-    """Destroy the group, of which a thread that drops a tensor while the interpreter ends aborts the process."""
+    """Destroy the group: a thread of it that drops a tensor while the interpreter ends aborts the process."""
     gc.collect()
     state.destroy_process_group()
     # The threads are joined by now, unless FSDP's caches hold the group; dropping tensors takes no longer.
