@@ -102,6 +102,12 @@ def timed(ways: dict[str, Callable[[], Any]], rounds: int) -> tuple[dict[str, fl
     return {name: statistics.median(found) for name, found in times.items()}, given
 
 
+def machine() -> dict[str, Any]:
+    """Where figures were taken."""
+    processor = platform.processor() or platform.machine()
+    return {"processor": processor, "cores": os.cpu_count(), "torch": torch.__version__}
+
+
 def coding(data: Path, contigs: dict[str, int]) -> dict[str, NDArray[np.float64]]:
     """Of each contig how many bases before a place lie in a coding sequence of either strand."""
     marks = {name: np.zeros(length + 1) for name, length in contigs.items()}
@@ -190,11 +196,7 @@ def measure(data: Path, rounds: int, *, whole: bool) -> dict[str, Any]:
         }
         of_features_seconds, features_given = timed(alone, rounds)
         results = {
-            "machine": {
-                "processor": platform.processor(),
-                "cores": os.cpu_count(),
-                "torch": torch.__version__,
-            },
+            "machine": machine(),
             "dtype": str(of_tiny.model.dtype) if of_tiny.model is not None else "",
             "chromosome_bases": int(Genome(chromosome).lengths.sum()),
             "looped_windows": LOOPED,

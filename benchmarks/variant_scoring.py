@@ -1,13 +1,15 @@
 """Scoring of variants, beside a loop of predictions: `python benchmarks/variant_scoring.py`.
 
 A probe on tiny and features, trained on the histone mark H3, scores both alleles of random substitutions of
-the yeast genome in windows of 300 bp on both strands. The ways in turn, medians of the rounds. Prints a table
-(some minutes; leave the machine alone).
+the yeast genome in windows of 300 bp on both strands. The ways in turn, medians of the rounds. Figures go to
+results/variant_scoring.json and, as a table, to docs/variant_scoring.md (some minutes; leave the machine
+alone). `--render` writes the table anew from the stored results.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -16,7 +18,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as parquet
-from genome_scoring import predictors, timed
+from genome_scoring import machine, predictors, timed
+from pages import write_between
 
 import fastgenome as fg
 from fastgenome.genome import Genome
@@ -115,7 +118,12 @@ def measure(data: Path, rounds: int) -> dict[str, Any]:
         seconds, given = timed(ways, rounds)
         np.testing.assert_allclose(given["score_variants"][:LOOPED], given[TOGETHER], atol=4e-3)
         np.testing.assert_allclose(given["score_variants"][:LOOPED], given[LOOP], atol=4e-3)
-        return {"variants": VARIANTS, "looped": LOOPED, "seconds": seconds}
+        return {
+            "machine": machine(),
+            "variants": VARIANTS,
+            "looped": LOOPED,
+            "seconds": seconds,
+        }
 
 
 def alleles_per_second(results: dict[str, Any], name: str) -> float:
@@ -139,8 +147,11 @@ def main() -> None:
     data = Path(os.environ.get("FASTGENOME_DATA", HERE.parent / ".." / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=data)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--render", action="store_true", help="write the table from the stored results")
     options = parser.parse_args()
-    print(render(measure(options.data, options.rounds)))
+    if not options.render:
+        RESULTS.write_text(json.dumps(measure(options.data, options.rounds), indent=2) + "\n")
+    write_between(PAGE, BEGIN, END, render(json.loads(RESULTS.read_text())))
 
 
 if __name__ == "__main__":

@@ -73,6 +73,7 @@ def test_tiny_predicts_unseen_yeast_better_than_markov_models() -> None:
         ("tuning_tasks", "tuning_tasks.json", "docs/fine_tuning.md"),
         ("tuning_steps_table", "tuning_steps.json", "docs/fine_tuning.md"),
         ("genome_scoring", "genome_scoring.json", "docs/genome_scoring.md"),
+        ("variant_scoring", "variant_scoring.json", "docs/variant_scoring.md"),
     ],
 )
 def test_tables_equal_the_stored_results(
