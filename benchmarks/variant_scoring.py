@@ -32,7 +32,7 @@ BEGIN, END = (
     "<!-- end of variant table -->",
 )
 
-WINDOW, VARIANTS = 300, 4000
+WINDOW, VARIANTS = 300, 12_000
 BEFORE = (WINDOW - 1) // 2  # bases of a window before a substitution
 LOOP, TOGETHER = "loop of predict, an allele at a time", "predict, all windows at once"
 # Variants of which a loop of predictions is timed, since it is slow.
@@ -146,7 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     data = Path(os.environ.get("FASTGENOME_DATA", HERE.parent / ".." / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=data)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--render", action="store_true", help="write the table from the stored results")
     options = parser.parse_args()
     if not options.render:
