@@ -331,7 +331,7 @@ def change_description(run: Path, path: tuple[str, ...], value: object) -> None:
     (run / "predictor.json").write_text(json.dumps(content))
 
 
-REMOVED = object()
+REMOVED = "(removed)"
 
 
 @pytest.mark.parametrize(
