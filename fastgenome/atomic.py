@@ -1,5 +1,6 @@
 """Files and folders that appear under their name only when they are complete."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -12,7 +13,7 @@ from fastgenome.errors import ArgumentError
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], *, replace: bool = True) -> Iterator[Path]:
     """Make a hidden, empty file in the folder of `path` that takes its name when the block ends well.
 
     For what opens files by name; it must have closed the file when the block ends. The content is synced to
@@ -20,10 +21,15 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     a part of a file at `path`. When an exception leaves the block, the hidden file is removed and what stood
     at `path` is untouched. A link at `path` stays; what it points to is replaced.
 
+    Args:
+        path: where the file is to stand.
+        replace: whether it takes the place of another.
+
     Yields:
         The hidden file's path.
 
     Raises:
+        FileExistsError: a file stands at `path` when the block has ended, and is not to be replaced.
         ArgumentError: `path` is something else than a file, or its folder is missing or cannot be written to.
     """
     target = Path(os.path.realpath(path))
@@ -39,7 +45,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield hidden
         with hidden.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(hidden, target)
+        if replace:
+            os.replace(hidden, target)
+        else:
+            _take_free_name(hidden, target)
     except BaseException:
         with suppress(OSError):
             hidden.unlink()
@@ -47,14 +56,27 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     sync_folder(target.parent)
 
 
+def _take_free_name(hidden: Path, target: Path) -> None:
+    """Rename a file; FileExistsError, whoever came first, where one stands there already."""
+    try:
+        os.link(hidden, target)
+    except OSError:
+        # Some file systems have no links.
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        os.replace(hidden, target)
+    else:
+        hidden.unlink()
+
+
 @contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_file(path: str | os.PathLike[str], *, replace: bool = True) -> Iterator[BinaryIO]:
     """Open a hidden file that takes the name `path` when the block ends well; see `atomic_path`.
 
     Yields:
         The open file; it can seek.
     """
-    with atomic_path(path) as hidden, hidden.open("wb") as file:
+    with atomic_path(path, replace=replace) as hidden, hidden.open("wb") as file:
         yield file
 
 
@@ -180,6 +202,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def unfinished(path: Path) -> OSError:
-    """The error for a file whose writer failed without saying why."""
-    return OSError(f"{path} could not be written to its end; is the disk full?")
+def unfinished(path: Path, why: object = "") -> OSError:
+    """The error for a file whose writer failed, with what that writer said of it."""
+    said = f" ({why})" if str(why) else ""
+    return OSError(f"{path} could not be written to its end{said}; is the disk full?")

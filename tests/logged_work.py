@@ -10,7 +10,7 @@ from multiprocessing import parent_process
 from typing import Any
 
 # Whatever changes the disk, and opening a file to be made.
-STEPS = ("open", "mkdir", "fsync", "replace", "unlink", "rmdir")
+STEPS = ("open", "mkdir", "fsync", "replace", "link", "unlink", "rmdir")
 LOG, STEP_OF_WORKER, PAUSE = "KILLS_LOG", "KILLS_STEP_OF_WORKER", "KILLS_PAUSE"
 _open, _write = os.open, os.write
 

@@ -104,6 +104,23 @@ def test_atomic_folder_always_leaves_one_whole_folder(
     assert os.listdir(tmp_path) == ["run"]
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_atomic_path_that_replaces_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def link(*arguments: object) -> None:
+        raise OSError("no links here")
+
+    if not links:
+        monkeypatch.setattr(atomic.os, "link", link)
+    with atomic.atomic_path(tmp_path / "file", replace=False) as hidden:
+        hidden.write_text("first")
+    with pytest.raises(FileExistsError), atomic.atomic_path(tmp_path / "file", replace=False) as hidden:
+        hidden.write_text("second")
+    assert (tmp_path / "file").read_text() == "first"
+    assert os.listdir(tmp_path) == ["file"]
+
+
 def test_check_output_folder_makes_nothing(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("x")

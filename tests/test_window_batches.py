@@ -1,6 +1,7 @@
 """How a genome's windows are gathered: in shards, in batches of the model, in processes and by region."""
 
 import random
+import signal
 import threading
 from collections.abc import Iterator
 from itertools import pairwise
@@ -17,6 +18,7 @@ from fastgenome.genome import Genome
 from fastgenome.models.model import Model
 from fastgenome.scoring import engines, jobs, window_plan, window_scores
 from fastgenome.scoring.genome_outputs import region_figures
+from fastgenome.scoring.genome_work import GenomeWork
 from fastgenome.scoring.scored_windows import ScoredWindows
 from fastgenome.scoring.scorer import Scorer
 from fastgenome.scoring.shared_context import SharedContext
@@ -160,28 +162,42 @@ def test_job_that_takes_longer_goes_on_in_processes(
 
 
 @pytest.mark.usefixtures("two_cores")
-@pytest.mark.parametrize("handed_over", [False, True])
 def test_failure_of_this_process_ends_the_job(
-    handed_over: bool, of_gc: fg.Predictor, genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    of_gc: fg.Predictor, genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, real = threading.Event(), engines._until_ended
-
     def store(self: Any, shard: int, result: Any) -> None:
-        begun.set()
         raise OSError("disk full")
 
-    def until_ended(done: Any, seconds: float | None = None) -> Iterator[int]:
-        if handed_over and seconds is not None:
-            assert begun.wait(60)
-            return iter(())
-        return real(done, seconds)
-
     monkeypatch.setattr(jobs.JobFolder, "store", store)
-    monkeypatch.setattr(engines, "_until_ended", until_ended)
-    monkeypatch.setattr(engines, "_in_processes", lambda *arguments: iter(()))
     with pytest.raises(OSError, match="disk full"):
         score(of_gc, genome, tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_interrupt_ends_the_job_before_another_shard(
+    of_gc: fg.Predictor, genome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed, real = [], GenomeWork.open
+
+    def interrupted(work: GenomeWork) -> Any:
+        compute = real(work)
+
+        def shard_of(shard: int) -> Any:
+            computed.append(shard)
+            if shard == 2:
+                # As Ctrl-C does: to the main thread, whichever computes.
+                signal.raise_signal(signal.SIGINT)
+            return compute(shard)
+
+        return shard_of
+
+    monkeypatch.setattr(GenomeWork, "open", interrupted)
+    threads = set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt):
+        score(of_gc, genome, tmp_path / "out.parquet")
+    assert set(threading.enumerate()) <= threads
+    assert computed == [0, 1, 2]
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from fastgenome.scoring.allele_scores import AlleleWork, allele_settings, figure
 from fastgenome.scoring.allele_table import AlleleAccount, AlleleTable, prepare_alleles
 from fastgenome.scoring.contig_names import ContigNames
 from fastgenome.scoring.genome_outputs import same_file
+from fastgenome.scoring.inputs import InputFile
 from fastgenome.scoring.jobs import JobFolder, RunOptions, run_job
 from fastgenome.scoring.reports import Report, digests_of, output_paths
 from fastgenome.scoring.scorer import Scorer, as_scorer
@@ -51,6 +53,10 @@ class AlleleOptions:
     max_ref_mismatch: float = 0.0
 
     def __post_init__(self) -> None:
+        # NumPy's numbers are none to JSON.
+        object.__setattr__(self, "window", operator.index(self.window))
+        for name in ("max_n", "max_ref_mismatch"):
+            object.__setattr__(self, name, float(getattr(self, name)))
         if not 1 <= self.window < 2**31:
             raise ArgumentError(f"window={self.window}: expected 1 to 2^31 - 1 bases")
         if self.strand not in ("forward", "reverse", "both"):
@@ -121,6 +127,7 @@ class AlleleJob:
     Attributes:
         scorer, genome, options: what is computed.
         source: digests of what the alleles come from, ready for JSON.
+        inputs: the files that are read.
         variants: reads them.
         contigs: their names.
         outputs: names of the files, and all else that their bytes depend on, ready for JSON.
@@ -133,6 +140,7 @@ class AlleleJob:
     genome: Genome
     options: AlleleOptions
     source: Mapping[str, Any]
+    inputs: tuple[InputFile, ...]
     variants: Callable[[], Iterable[Variant]]
     contigs: ContigNames
     outputs: Mapping[str, Any]
@@ -180,12 +188,15 @@ class AlleleJob:
             progress=options.progress,
         )
         work = AlleleWork(self.scorer, self.genome, table, window, strand, self._of_table())
-        shards = run_job(work, folder, options, unit="alleles")
+        shards = run_job(work, self.inputs, folder, options, unit="alleles")
         report = self._report(table.account)
         if shards is None:
             return report, None
         write_rejects(self.rejects, table.tables())
         written = [*self.write(self, shards), self.rejects]
+        for file in self.inputs:
+            # VCF is read once more.
+            file.check_unchanged()
         outputs = digests_of(path.absolute() for path in written)
         return replace(report, outputs=outputs, alleles=_account(table, shards)), shards
 

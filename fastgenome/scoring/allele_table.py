@@ -116,9 +116,12 @@ def prepare_alleles(
     made = not folder.exists()
     _make(folder)
     try:
-        with atomic_file(path) as file:
+        with atomic_file(path, replace=False) as file:
             account = _write(variants, checks, file, settings, progress)
             _check_build(account, checks, max_ref_mismatch)
+    except FileExistsError:
+        # Another part of this job, or another job, was faster.
+        account = _read_account(path, settings)
     except BaseException:
         if made:
             with suppress(OSError):

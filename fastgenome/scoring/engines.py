@@ -11,9 +11,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Set
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from multiprocessing.connection import wait
-from queue import Empty, SimpleQueue
 from types import ModuleType
 from typing import Any
 
@@ -81,56 +80,23 @@ def _here(work: Work, job: JobFolder, shards: Iterable[int]) -> Iterator[int]:
 
 
 def _here_at_first(work: Work, job: JobFolder, shards: list[int], workers: int) -> Iterator[int]:
-    """Compute in a thread of this process, and if that leaves much after some seconds, the rest in processes.
+    """Compute in this process, and what is left after some seconds, if it is much, in processes.
 
     Processes take seconds to start: a small job is done by then.
     """
     left = deque(shards)
-    done: SimpleQueue[int | BaseException | None] = SimpleQueue()
 
-    def taken() -> Iterator[int]:
-        with suppress(IndexError):
-            while True:
-                yield left.popleft()
+    def first() -> Iterator[int]:
+        begun = time.monotonic()
+        # Until the rest will take more than twice as long again.
+        while left and (
+            time.monotonic() < begun + _SECONDS_ALONE or len(left) <= 2 * (len(shards) - len(left))
+        ):
+            yield left.popleft()
 
-    def compute_here() -> None:
-        try:
-            for shard in _here(work, job, taken()):
-                done.put(shard)
-            done.put(None)
-        except BaseException as error:
-            done.put(error)
-
-    # Without waiting for it this process can be interrupted.
-    threading.Thread(target=compute_here, daemon=True).start()
-    try:
-        computed = 0
-        for shard in _until_ended(done, seconds=_SECONDS_ALONE):
-            computed += 1
-            yield shard
-        # What is left will take more than twice as long again.
-        if rest := list(taken()) if len(left) > 2 * computed else []:
-            yield from _in_processes(work, job, rest, min(workers, len(rest)))
-        yield from _until_ended(done)
-    finally:
-        left.clear()
-
-
-def _until_ended(
-    done: SimpleQueue[int | BaseException | None], seconds: float | None = None
-) -> Iterator[int]:
-    """What comes before None, or until so many seconds have passed; an exception is raised."""
-    end = None if seconds is None else time.monotonic() + seconds
-    with suppress(Empty):
-        while True:
-            found = done.get(timeout=None if end is None else max(0.0, end - time.monotonic()))
-            if isinstance(found, BaseException):
-                raise found
-            if found is None:
-                # For those who wait after this.
-                done.put(None)
-                return
-            yield found
+    yield from _here(work, job, first())
+    if left:
+        yield from _in_processes(work, job, list(left), min(workers, len(left)))
 
 
 def _in_processes(work: Work, job: JobFolder, shards: list[int], workers: int) -> Iterator[int]:

@@ -28,11 +28,12 @@ from fastgenome.scoring.genome_outputs import (
 )
 from fastgenome.scoring.genome_regions import Regions, contigs_of, regions_of
 from fastgenome.scoring.genome_work import GenomeWork, genome_digests
+from fastgenome.scoring.inputs import InputFile
 from fastgenome.scoring.jobs import JobFolder, RunOptions, job_digest, run_job
 from fastgenome.scoring.reports import Report, digests_of, output_paths, run_to_report
 from fastgenome.scoring.scored_windows import ScoredWindows, from_table, joined, to_table
 from fastgenome.scoring.scorer import as_scorer
-from fastgenome.scoring.tracks import bins_of, is_track
+from fastgenome.scoring.tracks import bins_of, check_contigs, is_track
 from fastgenome.scoring.window_plan import Edge, Strand, WindowOptions, WindowPlan
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class _GenomeJob:
     """A job whose arguments were all checked."""
 
     work: GenomeWork
+    inputs: tuple[InputFile, ...]
     rows: OutputRows
     regions: Regions
     paths: tuple[Path, ...]
@@ -157,12 +159,15 @@ class _GenomeJob:
         )
         if any(map(is_track, paths)):
             _refuse_overlaps(regions.places, plan)
-        sources = genome_digests(genome)
+        for path in paths:
+            check_contigs(path, genome)
+        letters = InputFile.of(genome.path)
+        sources = genome_digests(genome, letters)
         sources |= {} if bed is None else {"regions": regions.sha256}
         work = GenomeWork(genome, scorer, plan, sources)
         work.open()
         rows = OutputRows(genome, options, scorer.columns, scorer.dim, regions.names)
-        return cls(work, rows, regions, paths, aggregates)
+        return cls(work, (letters,), rows, regions, paths, aggregates)
 
     @property
     def report_type(self) -> type[GenomeReport]:
@@ -186,7 +191,7 @@ class _GenomeJob:
 
     def run(self, folder: Path, options: RunOptions) -> tuple[GenomeReport, JobFolder | None]:
         """See OutputJob."""
-        shards = run_job(self.work, folder, options, unit="bases")
+        shards = run_job(self.work, self.inputs, folder, options, unit="bases")
         report = GenomeReport(
             job=self.digest, outputs={}, records=Account(), windows=Account(), bases=self._bases()
         )
@@ -194,8 +199,10 @@ class _GenomeJob:
             bases = int(sum(map(self.work.amount, options.part(self.work.n_shards))))
             return replace(report, bases=bases), None
         outputs, scored = self._assemble(shards)
-        records = self.regions.account(scored, self.work.plan.counts)
-        return replace(report, outputs=outputs, records=records, windows=_window_account(shards)), shards
+        windows = _window_account(shards)
+        not_finite = "not_finite" in windows.reasons
+        records = self.regions.account(scored, self.work.plan.counts, not_finite=not_finite)
+        return replace(report, outputs=outputs, records=records, windows=windows), shards
 
     def _bases(self) -> int:
         """Bases that the windows stand for."""
@@ -242,8 +249,8 @@ class _GenomeJob:
 
 def _window_account(job: JobFolder) -> Account:
     counts = job.counts()
-    n_in, scored = counts.get("windows", 0), counts.get("scored", 0)
-    return Account(n_in, scored, {"too_many_n": n_in - scored} if n_in > scored else {}).check()
+    reasons = {name: counts[name] for name in ("too_many_n", "not_finite") if counts.get(name)}
+    return Account(counts.get("windows", 0), counts.get("scored", 0), reasons).check()
 
 
 def _tables(job: JobFolder, work: GenomeWork) -> Iterator[pa.Table]:

@@ -15,6 +15,11 @@ from fastgenome.genome import Genome
 from fastgenome.records import Rejection
 from fastgenome.scoring.accounts import Account
 
+_NO_SCORE = {
+    "too_many_n": "each window has too many unknown bases",
+    "no_score": "each window has too many unknown bases or a score that is no finite number",
+}
+
 
 @dataclass(frozen=True)
 class Regions:
@@ -40,8 +45,15 @@ class Regions:
         texts = json.dumps([self.names, self.rejected.to_dict()])
         return hashlib.sha256(self.places.tobytes() + texts.encode()).hexdigest()
 
-    def account(self, scored: NDArray[np.int64], counts: NDArray[np.int64]) -> Account:
-        """The account of all records, from the scored windows and the windows of each stretch."""
+    def account(
+        self, scored: NDArray[np.int64], counts: NDArray[np.int64], *, not_finite: bool = False
+    ) -> Account:
+        """The account of all records.
+
+        Args:
+            scored, counts: (n,) the scored windows and the windows of each stretch.
+            not_finite: whether the score of any window of the job is not a finite number.
+        """
         account = Account(
             self.rejected.n_in,
             int((scored > 0).sum()),
@@ -50,8 +62,8 @@ class Regions:
         )
         for place in np.flatnonzero(scored == 0).tolist():
             short = counts[place] == 0
-            reason = "too_short" if short else "too_many_n"
-            detail = "no window fits" if short else "each window has too many unknown bases"
+            reason = "too_short" if short else "no_score" if not_finite else "too_many_n"
+            detail = "no window fits" if short else _NO_SCORE[reason]
             account.reject(Rejection(int(self.numbers[place]), self.labels[place], reason, detail))
         return account.check()
 

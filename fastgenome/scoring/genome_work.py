@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from fastgenome.genome import Genome
-from fastgenome.scoring.jobs import Shard, file_sha256
+from fastgenome.scoring.inputs import InputFile
+from fastgenome.scoring.jobs import Shard
 from fastgenome.scoring.scored_windows import ScoredWindows, joined, to_table
 from fastgenome.scoring.scorer import Scorer, Scores
 from fastgenome.scoring.shared_context import SharedContext
@@ -60,7 +61,17 @@ class GenomeWork:
             pieces = self.plan.pieces(shard)
             scored = scored_parts(pieces, self.genome, options, score, ahead=ahead)
             windows = joined([self._rows(parts, values) for parts, values in scored], scorer.dim)
-            counts = {"windows": sum(piece.windows for piece in pieces), "scored": len(windows.starts)}
+            finite = np.asarray(np.isfinite(windows.values).all(axis=1), dtype=np.bool_)
+            n_windows, n_known = sum(piece.windows for piece in pieces), len(finite)
+            if not finite.all():
+                windows = windows.chosen(finite)
+            n_scored = len(windows.starts)
+            counts = {
+                "windows": n_windows,
+                "scored": n_scored,
+                "too_many_n": n_windows - n_known,
+                "not_finite": n_known - n_scored,
+            }
             return Shard(to_table(windows, self.genome.names, scorer.columns), counts)
 
         return compute
@@ -77,7 +88,7 @@ class GenomeWork:
         return ScoredWindows(contigs, starts, ends, spans, values)
 
 
-def genome_digests(genome: Genome) -> dict[str, str]:
+def genome_digests(genome: Genome, file: InputFile) -> dict[str, str]:
     """Digests of a genome's file and of its contigs: indexes of different makers may name others."""
     contigs = json.dumps([genome.names, genome.lengths.tolist()])
-    return {"genome": file_sha256(genome.path), "contigs": hashlib.sha256(contigs.encode()).hexdigest()}
+    return {"genome": file.sha256, "contigs": hashlib.sha256(contigs.encode()).hexdigest()}

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from fastgenome.atomic import atomic_file
-from fastgenome.errors import ArgumentError, CheckpointError
+from fastgenome.errors import ArgumentError, CheckpointError, InputError
+from fastgenome.scoring.inputs import InputFile, file_sha256
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -132,7 +134,9 @@ class JobFolder:
                 path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise ArgumentError(f"cannot make the folder {str(path)!r}: {error.strerror}") from error
-            write_json(path / _JOB, settings)
+            with suppress(FileExistsError):
+                write_json(path / _JOB, settings, replace=False)
+            # Of this job or of another that began at the same time.
             folder._check_settings(settings)
         return folder
 
@@ -164,9 +168,11 @@ class JobFolder:
         """Write a shard and then its entry, each complete or not at all."""
         import pyarrow.parquet as parquet
 
+        content = io.BytesIO()
+        parquet.write_table(result.table, content, compression="zstd", use_dictionary=["contig"])
+        digest = hashlib.sha256(content.getbuffer()).hexdigest()
         with atomic_file(self.table_path(shard)) as file:
-            parquet.write_table(result.table, file, compression="zstd", use_dictionary=["contig"])
-        digest = hashlib.sha256(self.table_path(shard).read_bytes()).hexdigest()
+            file.write(content.getbuffer())
         entry = {"job": self.digest, "rows": result.table.num_rows, "sha256": digest}
         write_json(self.entry_path(shard), {**entry, "counts": dict(result.counts)})
 
@@ -239,11 +245,14 @@ class JobFolder:
         raise CheckpointError(f"{path} is missing, damaged or of another job; run the job again to repeat it")
 
 
-def run_job(work: Work, folder: Path, options: RunOptions, *, unit: str) -> JobFolder | None:
+def run_job(
+    work: Work, inputs: Iterable[InputFile], folder: Path, options: RunOptions, *, unit: str
+) -> JobFolder | None:
     """Compute the shards of a job that are not stored yet.
 
     Args:
         work: the job.
+        inputs: what it reads.
         folder: of the shards.
         options: who computes; `options.folder` is not looked at.
         unit: of `work.amount`, for the progress bar.
@@ -253,6 +262,7 @@ def run_job(work: Work, folder: Path, options: RunOptions, *, unit: str) -> JobF
 
     Raises:
         ArgumentError: the folder belongs to another job.
+        InputError: an input was changed meanwhile; no shard is left then.
         MissingExtraError: the engine is not installed.
     """
     from fastgenome.scoring.engines import compute_shards
@@ -261,6 +271,12 @@ def run_job(work: Work, folder: Path, options: RunOptions, *, unit: str) -> JobF
     part = options.part(work.n_shards)
     missing = [shard for shard in part if not job.is_stored(shard)]
     compute_shards(work, job, missing, options, unit=unit, done=set(part) - set(missing))
+    try:
+        for file in inputs:
+            file.check_unchanged()
+    except InputError:
+        job.remove()
+        raise
     return None if options.shard is not None else job
 
 
@@ -278,12 +294,6 @@ def folder_sha256(folder: Path) -> str:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     parts = [[path.relative_to(folder).as_posix(), file_sha256(path)] for path in files]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """Digest of a file, read piece by piece."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_same_job(folder: Path, found: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -306,7 +316,7 @@ def _is_early(path: Path) -> bool:
     return path.name == ALLELES or (path.name.startswith(".") and path.name.endswith(".partial"))
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file of JSON, complete or not at all."""
-    with atomic_file(path) as file:
+def write_json(path: Path, content: Mapping[str, Any], *, replace: bool = True) -> None:
+    """Write a file of JSON, complete or not at all; FileExistsError as `atomic_path`."""
+    with atomic_file(path, replace=replace) as file:
         file.write((json.dumps(content, indent=1, sort_keys=True) + "\n").encode())

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
 from fastgenome.emissions import Footprint, track_emissions
-from fastgenome.errors import ArgumentError
+from fastgenome.errors import ArgumentError, FastgenomeError
 from fastgenome.scoring.accounts import Account
-from fastgenome.scoring.jobs import JobFolder, RunOptions, file_sha256, folder_sha256, write_json
+from fastgenome.scoring.inputs import file_sha256
+from fastgenome.scoring.jobs import JobFolder, RunOptions, folder_sha256, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +116,14 @@ def run_to_report(prepare: Callable[[], OutputJob[AnyReport]], options: RunOptio
             # It may have been killed before it removed them.
             JobFolder.remove_left(folder, job.settings())
             return earlier
-        report, shards = job.run(folder, options)
+        try:
+            report, shards = job.run(folder, options)
+        except (FastgenomeError, OSError):
+            # A second run of this job, beside this one, may have ended first and removed the shards.
+            ended = job.report_type.of_earlier_run(report_path, job.digest)
+            if ended is None:
+                raise
+            return ended
     report = replace(report, seconds=time.perf_counter() - started, footprint=footprint)
     if shards is not None:
         write_json(report_path, report.to_dict())

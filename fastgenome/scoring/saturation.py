@@ -21,6 +21,7 @@ from fastgenome.scoring.allele_job import (
 from fastgenome.scoring.allele_scores import figure_names
 from fastgenome.scoring.contig_names import ContigNames
 from fastgenome.scoring.genome_work import genome_digests
+from fastgenome.scoring.inputs import InputFile
 from fastgenome.scoring.jobs import JobFolder, RunOptions
 from fastgenome.scoring.reports import output_paths, run_to_report
 from fastgenome.scoring.saturation_picture import (
@@ -111,14 +112,16 @@ def _prepare(
     _check_region(region, opened, contigs)
     if picture is not None:
         _check_picture(region, scorer)
+    letters = InputFile.of(opened.path)
     return AlleleJob(
         scorer=scorer,
         genome=opened,
         options=options,
-        source={"region": str(region), **genome_digests(opened)},
+        source={"region": str(region), **genome_digests(opened, letters)},
+        inputs=(letters,),
         variants=partial(_changes, opened, region, contigs),
         contigs=contigs,
-        outputs={"files": [str(path) for path in (*written, rejected)]},
+        outputs={"files": [str(path.absolute()) for path in (*written, rejected)]},
         first_output=paths[0],
         rejects=rejected,
         write=partial(_write, paths, picture, region),

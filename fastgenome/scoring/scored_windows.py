@@ -32,6 +32,12 @@ class ScoredWindows(NamedTuple):
             if last > first:
                 yield int(self.contigs[first]), slice(first, last)
 
+    def chosen(self, rows: NDArray[np.bool_]) -> ScoredWindows:
+        """Some of the windows; `rows` (n,) tells which."""
+        return ScoredWindows(
+            self.contigs[rows], self.starts[rows], self.ends[rows], self.spans[rows], self.values[rows]
+        )
+
 
 def joined(parts: Sequence[ScoredWindows], dim: int) -> ScoredWindows:
     """Parts one behind the other; none gives no rows."""

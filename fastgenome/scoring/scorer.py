@@ -94,17 +94,22 @@ class Scorer:
 
     def window_features(self, letters: bytes, window: int, stride: int) -> NDArray[np.float32]:
         """Features of the windows of a stretch, (n, k), at a cost that does not grow with window / stride."""
-        from fastgenome.features import feature_set
         from fastgenome.features.windows import windowed
 
-        names = () if self.predictor is None else self.predictor.features
-        union = feature_set(names).transformer_list if names else []
         parts = [
             windowed(letters, feature, window=window, stride=stride, dtype=np.float32, threads=1).values
-            for _, feature in union
+            for feature in self._features
         ]
         n = (len(letters) - window) // stride + 1
         return np.hstack(parts) if parts else np.empty((n, 0), dtype=np.float32)
+
+    @cached_property
+    def _features(self) -> list[Any]:
+        """The transformers of the predictor's features."""
+        from fastgenome.features import feature_set
+
+        names = () if self.predictor is None else self.predictor.features
+        return [feature for _, feature in feature_set(names).transformer_list] if names else []
 
     @cached_property
     def _plain_head(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:

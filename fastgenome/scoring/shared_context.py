@@ -77,7 +77,7 @@ class SharedContext:
         self._per_block = max(
             1, (room if room >= 0 else options.context - options.window) // options.stride + 1
         )
-        self._row_middles = _RowMiddles(self._model)
+        self._row_places = _RowPlaces(self._model)
         self._projection, self._of_features = _projections(scorer, poolings)
 
     def prepare(self, parts: Sequence[Part]) -> list[tuple[list[_Batch], NDArray[np.float32]]]:
@@ -147,11 +147,12 @@ class SharedContext:
         first_rows = np.concatenate([[0], np.cumsum(rows)])
         starts, ends = [], []
         for index, block in enumerate(blocks):
-            middles = self._row_middles(tokens, index, len(block.letters))
+            middles, row_ends = self._row_places(tokens, index, len(block.letters))
             begin = np.searchsorted(middles, block.starts)
             end = np.searchsorted(middles, block.starts + window)
-            # A window that is shorter than a row may have no middle in it: it takes the row that it is in.
-            begin = np.minimum(begin, len(middles) - 1)
+            # A window shorter than a row may have no middle in it: it takes the row that has the window's.
+            own = np.searchsorted(row_ends, block.starts + window / 2, side="right")
+            begin = np.where(begin < end, begin, np.minimum(own, len(middles) - 1))
             offset = first_rows[index] + model.tokenizer.prefix_length
             starts.append(begin + offset)
             ends.append(np.maximum(end, begin + 1) + offset)
@@ -177,8 +178,8 @@ def _projections(
     return of_embedding, (np.ascontiguousarray(weight[:, width:].T), bias)
 
 
-class _RowMiddles:
-    """Where the middles of a sequence's rows lie, special tokens left out, in bases from its beginning."""
+class _RowPlaces:
+    """Middles and ends of a sequence's rows, special tokens left out, in bases from its beginning."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -188,21 +189,23 @@ class _RowMiddles:
             if set(token) <= set("ACGTN"):
                 self._lengths[number] = len(token)
 
-    def __call__(self, tokens: Tokens, index: int, bases: int) -> NDArray[np.float64]:
-        middles = self._token_middles(tokens, index, bases)
-        joined = self._model.encoder.stride
-        if joined == 1:
-            return middles
+    def __call__(
+        self, tokens: Tokens, index: int, bases: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        starts, ends = self._tokens(tokens, index, bases)
+        middles, joined = (starts + ends) / 2, self._model.encoder.stride
         first = np.arange(0, len(middles), joined)
         last = np.minimum(first + joined, len(middles)) - 1
-        return np.asarray((middles[first] + middles[last]) / 2)
+        return np.asarray((middles[first] + middles[last]) / 2), ends[last]
 
-    def _token_middles(self, tokens: Tokens, index: int, bases: int) -> NDArray[np.float64]:
+    def _tokens(self, tokens: Tokens, index: int, bases: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First bases of the tokens, and those behind their last."""
         tokenizer = self._model.tokenizer
         first = int(tokens.offsets[index]) + tokenizer.prefix_length
         last = int(tokens.offsets[index + 1]) - tokenizer.suffix_length
         if isinstance(tokenizer, KmerTokenizer):
-            return np.asarray(tokenizer.stride * np.arange(last - first) + tokenizer.k / 2)
+            starts = tokenizer.stride * np.arange(last - first)
+            return starts, starts + tokenizer.k
         lengths = self._lengths[tokens.ids[first:last]]
         ends = np.cumsum(lengths)
         if ends[-1] != bases:
@@ -210,4 +213,4 @@ class _RowMiddles:
                 f"context= cannot tell which bases the tokens of model {self._model.name!r} stand for: "
                 f"{len(lengths)} tokens spell {ends[-1]} of {bases} bases; score without it"
             )
-        return np.asarray(ends - lengths / 2)
+        return ends - lengths, ends

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,8 +25,13 @@ BED_ENDINGS = (".bed", ".bed.gz")
 
 Write = Callable[[ScoredWindows], None]
 
-# The last four bytes of a whole bigWig file, as a number of the machine that wrote it.
+# The last four bytes of a whole bigWig file, as a number of the machine that wrote it; where its header tells
+# the place of the summary, of which the first eight bytes count the bases that have values.
 _BIGWIG_MAGIC = 0x888FFC26
+_SUMMARY_PLACE = 44
+_BIGWIG_BASES = 2**32
+# Names of 2bit files may have them.
+_BREAKS = frozenset("\t\r\n")
 
 
 class Bins(NamedTuple):
@@ -65,6 +71,14 @@ def is_track(path: Path) -> bool:
     return any(_ends(path, ending) for ending in TRACK_ENDINGS)
 
 
+def check_contigs(path: Path, genome: Genome) -> None:
+    """ArgumentError for contigs that a format cannot tell of."""
+    if _is_bigwig(path) and (longest := int(genome.lengths.max())) >= _BIGWIG_BASES:
+        raise ArgumentError(f"a contig of {longest:,} bases is too long for bigWig ({path}); write bedGraph")
+    if (is_track(path) or is_bed(path)) and (wrong := [name for name in genome.names if set(name) & _BREAKS]):
+        raise ArgumentError(f"contig {wrong[0]!r} would break a line of {path}; write Parquet, or rename it")
+
+
 def is_bed(path: Path) -> bool:
     """Whether a file is to be BED."""
     return any(_ends(path, ending) for ending in BED_ENDINGS)
@@ -80,7 +94,7 @@ def open_tracks(
         MissingExtraError: pyBigWig is not installed.
         OSError: a bigWig was not written to its end.
     """
-    opener = _bigwig if path.name.lower().endswith((".bw", ".bigwig")) else _bedgraph
+    opener = _bigwig if _is_bigwig(path) else _bedgraph
     with ExitStack() as files:
         writers = [files.enter_context(opener(name, genome, options)) for name in track_paths(path, columns)]
 
@@ -144,7 +158,7 @@ def _bigwig(
         try:
             return call(*arguments, **fields)
         except (RuntimeError, SystemError) as error:
-            raise unfinished(path) from error
+            raise unfinished(path, error) from error
 
     def add(*entries: Any, **fields: Any) -> None:
         tried(file.addEntries, *entries, **fields)
@@ -157,7 +171,11 @@ def _bigwig(
             for first, last in _steady(bins.starts[rows], whole[rows], options.stride):
                 place = slice(rows.start + first, rows.start + last)
                 numbers = values[place].astype(np.float64)
-                add(name, int(bins.starts[place.start]), values=numbers, span=span, step=options.stride)
+                if span == options.stride:
+                    add(name, int(bins.starts[place.start]), values=numbers, span=span, step=span)
+                else:
+                    # Steps reach beyond the last bin, where the next region may begin.
+                    add(name, bins.starts[place], values=numbers, span=span)
             for row in (rows.start + np.flatnonzero(~whole[rows] & bins.drawn[rows])).tolist():
                 # Fewer bases than the others have: the last of a contig.
                 start, end = int(bins.starts[row]), int(bins.ends[row])
@@ -186,16 +204,20 @@ def _steady(starts: NDArray[np.int64], whole: NDArray[np.bool_], stride: int) ->
 
 def check_bigwig(hidden: Path, path: Path, covered: int) -> None:
     """OSError unless the file holds what was written; its library does not report a full disk."""
-    # A file cut short must not be opened: the library would read beyond its end.
-    pyBigWig = _import_pybigwig()
+    # Not by that library: it reads beyond the end of a file cut short, and dies of sums without end.
     with hidden.open("rb") as file:
         file.seek(-min(4, hidden.stat().st_size), 2)
-        whole = file.read() == _BIGWIG_MAGIC.to_bytes(4, "little")
-    if whole:
-        with pyBigWig.open(str(hidden)) as written:
-            whole = int(written.header()["nBasesCovered"]) == covered
+        whole = file.read() == _BIGWIG_MAGIC.to_bytes(4, sys.byteorder)
+        if whole:
+            file.seek(_SUMMARY_PLACE)
+            file.seek(int.from_bytes(file.read(8), sys.byteorder))
+            whole = int.from_bytes(file.read(8), sys.byteorder) == covered
     if not whole:
         raise unfinished(path)
+
+
+def _is_bigwig(path: Path) -> bool:
+    return path.name.lower().endswith((".bw", ".bigwig"))
 
 
 def _import_pybigwig() -> Any:

@@ -186,7 +186,7 @@ def _convert_to_bcf(
                 bcftools.view("--no-version", "-Ob", "-o", str(hidden), file.name, catch_stdout=False)
             except pysam.SamtoolsError as error:
                 if "close failed" in str(error) or "cannot write" in str(error):
-                    raise unfinished(path) from error
+                    raise unfinished(path, error) from error
                 raise InputError(
                     f"{str(source)!r} cannot be written as BCF: {error}; write .vcf.gz"
                 ) from error

@@ -20,7 +20,8 @@ from fastgenome.scoring.allele_job import (
 from fastgenome.scoring.allele_scores import figure_names
 from fastgenome.scoring.contig_names import ContigNames
 from fastgenome.scoring.genome_work import genome_digests
-from fastgenome.scoring.jobs import JobFolder, RunOptions, file_sha256
+from fastgenome.scoring.inputs import InputFile
+from fastgenome.scoring.jobs import JobFolder, RunOptions
 from fastgenome.scoring.reports import output_paths, run_to_report
 from fastgenome.scoring.scorer import Scorer
 from fastgenome.scoring.variant_fields import InfoField, check_free, info_fields
@@ -119,15 +120,17 @@ def _prepare(
         fields = tuple(info_fields(figure_names(scorer.columns), prefix, _described(options)))
         with open_lines(variants) as (header, _):
             check_free(fields, header)
+    records, letters = InputFile.of(variants), InputFile.of(opened.path)
     return AlleleJob(
         scorer=scorer,
         genome=opened,
         options=options,
-        source={"variants": file_sha256(variants), **genome_digests(opened)},
+        source={"variants": records.sha256, **genome_digests(opened, letters)},
+        inputs=(records, letters),
         variants=partial(read_variants, variants),
         contigs=ContigNames(opened.names, declared_contigs(variants)),
         outputs={
-            "files": [str(path) for path in (*paths, rejected)],
+            "files": [str(path.absolute()) for path in (*paths, rejected)],
             "info_prefix": prefix,
             "max_ref_mismatch": options.max_ref_mismatch,
         },
