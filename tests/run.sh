@@ -14,7 +14,9 @@ ruff check .
 ruff format --check .
 mypy
 clang-format --dry-run --Werror csrc/include/fastgenome/*.hpp csrc/bindings/*.[ch]pp tests/*/*.[ch]pp
-pytest --quiet --benchmark-disable benchmarks
-pytest --quiet tests
+# Two processes; waiting threads leave the cores to those that compute.
+export OMP_WAIT_POLICY=passive
+pytest --quiet --numprocesses 2 --dist loadfile --benchmark-disable benchmarks
+pytest --quiet --numprocesses 2 --dist loadfile tests
 bash tests/threads/run.sh
 bash tests/fuzz/run.sh "${FUZZ_SECONDS:-60}"
