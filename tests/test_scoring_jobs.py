@@ -197,7 +197,7 @@ class _Dying:
 
 def test_run_job_says_when_a_worker_was_killed(tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match="worker process was killed"):
-        jobs.run_job(_Dying(), tmp_path / "job", fg.RunOptions(workers=2), unit="shards")
+        jobs.run_job(_Dying(), (), tmp_path / "job", fg.RunOptions(workers=2), unit="shards")
 
 
 def test_score_genome_runs_in_a_script_without_a_guard(place: Path, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ class _Unopened:
 
 def test_run_job_says_why_workers_cannot_begin(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="the genome has moved"):
-        jobs.run_job(_Unopened(), tmp_path / "job", fg.RunOptions(workers=2), unit="shards")
+        jobs.run_job(_Unopened(), (), tmp_path / "job", fg.RunOptions(workers=2), unit="shards")
 
 
 def test_job_folder_is_shared_by_parts_that_begin_together(

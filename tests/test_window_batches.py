@@ -194,8 +194,13 @@ def test_interrupt_ends_the_job_before_another_shard(
 
     monkeypatch.setattr(GenomeWork, "open", interrupted)
     threads = set(threading.enumerate())
-    with pytest.raises(KeyboardInterrupt):
-        score(of_gc, genome, tmp_path / "out.parquet")
+    # Of those that run in the background the signal may be ignored.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            score(of_gc, genome, tmp_path / "out.parquet")
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert set(threading.enumerate()) <= threads
     assert computed == [0, 1, 2]
 
