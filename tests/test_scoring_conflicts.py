@@ -78,11 +78,17 @@ def other_genome(path: Path) -> None:
     os.replace(path.with_name("new"), path)
 
 
+@pytest.mark.parametrize("failing", [False, True])
 def test_genome_that_changes_ends_the_job(
-    place: Path, predictor: fg.Predictor, monkeypatch: pytest.MonkeyPatch
+    failing: bool, place: Path, predictor: fg.Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def act() -> None:
+        other_genome(place / "g.2bit")
+        if failing:
+            raise OSError("disk full")
+
     with monkeypatch.context() as patch:
-        amid(patch, GenomeWork, lambda: other_genome(place / "g.2bit"))
+        amid(patch, GenomeWork, act)
         with pytest.raises(InputError, match=r"g\.2bit was changed while the job ran"):
             score_genome(predictor, place)
     assert not (place / "out.tsv").exists()

@@ -270,14 +270,21 @@ def run_job(
     job = JobFolder.of(folder, work)
     part = options.part(work.n_shards)
     missing = [shard for shard in part if not job.is_stored(shard)]
-    compute_shards(work, job, missing, options, unit=unit, done=set(part) - set(missing))
+    try:
+        compute_shards(work, job, missing, options, unit=unit, done=set(part) - set(missing))
+    finally:
+        _check_unchanged(inputs, job)
+    return None if options.shard is not None else job
+
+
+def _check_unchanged(inputs: Iterable[InputFile], job: JobFolder) -> None:
+    """InputError where an input was changed; no shard is left then, since any may be of the changed one."""
     try:
         for file in inputs:
             file.check_unchanged()
     except InputError:
         job.remove()
         raise
-    return None if options.shard is not None else job
 
 
 def job_digest(work: Work) -> str:
