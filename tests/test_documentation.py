@@ -157,17 +157,10 @@ def test_tuning_beats_the_frozen_probe(method: str) -> None:
     assert sum(better.values()) >= 2
 
 
-# What is missed, as the page says; that of IA3 kept apart, in every case.
-MISSED = {
-    "BERT-base, equal, bfloat16, DoRA, dropout 0.1: peft ÷ ours",
-    "BERT-base, equal, bfloat16: LoRA merged ÷ base",
-}
-
-
 def test_tuning_meets_its_goals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     module: Any = importlib.import_module("tuning_steps_table")
     goals = module.goals(results("tuning_steps.json"))
-    missed = {goal.what for goal in goals if not goal.met and not goal.what.endswith(": IA3 ÷ base")}
     assert len(goals) > 60
-    assert missed == MISSED
+    # What is missed, as the page says: IA3 kept apart.
+    assert all(goal.met or goal.what.endswith(": IA3 ÷ base") for goal in goals)
